@@ -1,0 +1,33 @@
+# Set-up is part of every target: the environment follows the lock file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check setup clean
+
+demo: $(READY)  ## run the shipped KuaiRand days and show what came out
+	@$(BIN)/funnelcast demo
+
+test: $(READY)  ## style, types, import contracts and the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest
+
+test-slow: $(READY)  ## what starts servers or runs for minutes
+	$(BIN)/pytest -m slow
+
+setup: $(READY)  ## create the environment
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "funnelcast needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@echo "Installing the locked packages into $(VENV), about two minutes ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## remove the environment and everything that a demo wrote
+	rm -rf $(VENV) warehouse

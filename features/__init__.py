@@ -1,0 +1,1 @@
+"""First floor: what was known at each impression, and what happened next."""

@@ -1,0 +1,74 @@
+"""A stream of encoded batches from samples: bounded memory, shuffled within a stated window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from features.encode import Encoder
+from features.labels import newly_final
+from features.scenario import Scenario
+
+
+def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:
+    """Samples of which some label became final after ``since`` and by ``until``, with ``trains_*`` masks.
+
+    The mask of an objective looks at the clock alone: a positive does not come in early while the
+    negatives of its hour still wait.
+    """
+    masks = [
+        newly_final(scenario.funnel, o.name, scenario.lateness, since, until).alias(f"trains_{o.name}")
+        for o in scenario.funnel
+    ]
+    trained = pl.any_horizontal(f"trains_{o.name}" for o in scenario.funnel)
+    return samples.with_columns(masks).filter(trained)
+
+
+def blocks(rows: pl.LazyFrame, block_rows: int) -> Iterator[pl.DataFrame]:
+    """The rows in order, ``block_rows`` at a time (the last may be smaller), streamed."""
+    waiting: list[pl.DataFrame] = []
+    height = 0
+    for part in rows.collect_batches(chunk_size=block_rows, maintain_order=True):
+        waiting.append(part)
+        height += part.height
+        while height >= block_rows:
+            whole = pl.concat(waiting)
+            yield whole.head(block_rows)
+            waiting, height = [whole.slice(block_rows)], height - block_rows
+    if height:
+        yield pl.concat(waiting)
+
+
+def training_batches(
+    rows: pl.LazyFrame,
+    scenario: Scenario,
+    encoder: Encoder,
+    *,
+    batch_rows: int,
+    window_rows: int,
+    seed: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Encoded batches with labels, shuffled within windows of ``window_rows``.
+
+    Keys beside those of ``Encoder.encode``: ``y`` (B, K) float32, ``trains`` (B, K) bool, ``weight`` (B,).
+    """
+    order = np.random.default_rng(seed)
+    for window in blocks(rows, window_rows):
+        arrays = {**encoder.encode(window), **targets(window, scenario)}
+        shuffled = order.permutation(window.height)
+        for start in range(0, window.height, batch_rows):
+            chosen = shuffled[start : start + batch_rows]
+            yield {name: array[chosen] for name, array in arrays.items()}
+
+
+def targets(frame: pl.DataFrame, scenario: Scenario) -> dict[str, np.ndarray]:
+    """Labels, training masks and weights of a block, objectives in the funnel's order."""
+    funnel = scenario.funnel
+    return {
+        "y": np.stack([frame[o.label].to_numpy() for o in funnel], axis=1).astype(np.float32),
+        "trains": np.stack([frame[f"trains_{o.name}"].to_numpy() for o in funnel], axis=1).astype(np.bool_),
+        "weight": frame["weight"].to_numpy().astype(np.float32),
+    }

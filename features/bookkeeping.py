@@ -1,0 +1,157 @@
+"""The tables that every scenario has: ledger, models, metrics, id maps, quarantine."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from features.encode import MAP_SCHEMA
+from features.scenario import TIMESTAMP
+from features.tables import Table, arrow_schema
+
+_DT = "Logical date, in the scenario's time zone."
+_LINE = "Model line, the name of its recipe."
+
+QUARANTINE = Table(
+    name="quarantine",
+    schema=pa.schema([("reason", pa.string()), ("row_text", pa.string())]),
+    partition_by=("dt", "origin"),
+    sort_by=("reason", "row_text"),
+    description="Rows that were kept out, one each, with the reason; dt is the day of delivery.",
+    columns={
+        "dt": "Logical date of the delivery.",
+        "origin": "Stage and source: read.X was refused on arrival, label.X is an event of no impression.",
+        "reason": "Reason code, explained in the README.",
+        "row_text": "The row as it was delivered.",
+    },
+)
+
+ID_MAPS = Table(
+    name="id_maps",
+    schema=arrow_schema(MAP_SCHEMA),
+    sort_by=("vocabulary", "id_int", "id_text"),
+    description="Id maps after a day: which id owns which embedding row of its vocabulary; dt is the day.",
+    columns={
+        "dt": _DT,
+        "vocabulary": "Name of the vocabulary; features may share one.",
+        "id_int": "The id, where ids are integers.",
+        "id_text": "The id, where ids are text.",
+        "row": "Row within the vocabulary; null until the id is admitted. 0 is missing, 1 is unknown.",
+        "count": "Impressions with this id so far.",
+        "first_seen": "First day with this id.",
+        "last_seen": "Latest day with this id.",
+    },
+)
+
+MODELS = Table(
+    name="models",
+    schema=pa.schema(
+        [
+            ("model_version", pa.string()),
+            ("parent_version", pa.string()),
+            ("watermark", TIMESTAMP),
+            ("trained_since", TIMESTAMP),
+            ("rows", pa.int64()),
+            ("steps", pa.int64()),
+            ("parameters", pa.int64()),
+            ("id_maps_key", pa.string()),
+            ("recipe", pa.string()),
+            ("inputs", pa.string()),
+            ("losses", pa.string()),
+            ("checkpoint", pa.string()),
+        ]
+    ),
+    partition_by=("dt", "line"),
+    description="Model versions, one per day and line; each learned one run's rows on top of its parent.",
+    columns={
+        "dt": "Logical date up to which the model has learned.",
+        "line": _LINE,
+        "model_version": "Hash of parent, inputs, recipe and code.",
+        "parent_version": "Version that the training started from; null for the first.",
+        "watermark": "Labels final by this instant (UTC) have been learned.",
+        "trained_since": "Labels final by this instant had been learned before.",
+        "rows": "Impressions that trained at least one objective.",
+        "steps": "Updates.",
+        "parameters": "Trainable numbers.",
+        "id_maps_key": "Generation of the id maps that the model reads ids with.",
+        "recipe": "Every setting of the line, JSON.",
+        "inputs": "Generations of the tables that were read, JSON.",
+        "losses": "Mean training loss per objective, JSON.",
+        "checkpoint": "Folder of weights and optimiser state, below the warehouse.",
+    },
+)
+
+METRICS = Table(
+    name="metrics_daily",
+    schema=pa.schema(
+        [
+            ("model_version", pa.string()),
+            ("objective", pa.string()),
+            ("space", pa.string()),
+            ("slice", pa.string()),
+            ("metric", pa.string()),
+            ("value", pa.float64()),
+            ("rows", pa.int64()),
+            ("positives", pa.int64()),
+            ("state", pa.string()),
+        ]
+    ),
+    partition_by=("dt", "line"),
+    description="Prequential metrics: the model as it stood before the day, scored on the day's rows.",
+    columns={
+        "dt": "Logical date of the rows (of the run in which their labels became final).",
+        "line": _LINE,
+        "model_version": "Version that was evaluated: the one trained up to the day before.",
+        "objective": "What was predicted.",
+        "space": "impressions: joint probability, all rows; given_X: conditional, rows where X happened; "
+        "conditional_over_impressions: conditional, all rows.",
+        "slice": "all, or a part of the rows: users or items that the model did not know.",
+        "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, log_loss, "
+        "normalized_entropy, pcoc (predicted over observed).",
+        "value": "Null where the rows do not define it, such as an AUC without positives.",
+        "rows": "Rows behind the value.",
+        "positives": "Rows with a positive label.",
+        "state": "final: the labels can no longer change.",
+    },
+)
+
+RUNS = Table(
+    name="runs",
+    schema=pa.schema(
+        [
+            ("run_key", pa.string()),
+            ("stage", pa.string()),
+            ("table", pa.string()),
+            ("part", pa.string()),
+            ("generation", pa.string()),
+            ("state", pa.string()),
+            ("rows_in", pa.int64()),
+            ("rows_out", pa.int64()),
+            ("quarantined", pa.int64()),
+            ("deduplicated", pa.int64()),
+            ("reasons", pa.string()),
+            ("inputs", pa.string()),
+            ("notes", pa.string()),
+            ("started_at", TIMESTAMP),
+            ("seconds", pa.float64()),
+        ]
+    ),
+    description="The ledger: one row per run and table that it wrote, with counts, inputs and time.",
+    columns={
+        "dt": "Logical date that the run was about.",
+        "run_key": "Hash of all generations of the run; equal runs have equal keys.",
+        "stage": "read, view, sample, train, score or publish.",
+        "table": "Table that the stage wrote.",
+        "part": "Partition that it wrote: its day and, where there is one, its line or source.",
+        "generation": "Key of what it wrote; file names begin with it.",
+        "state": "finished or failed.",
+        "rows_in": "Rows read; null where rows are not passed on one by one.",
+        "rows_out": "Rows written.",
+        "quarantined": "Rows kept out.",
+        "deduplicated": "Rows dropped as copies.",
+        "reasons": "Quarantined rows by reason, JSON.",
+        "inputs": "Generations that were read, JSON.",
+        "notes": "Whatever else the stage has to say, JSON; the error of a failed run.",
+        "started_at": "Start of the stage, UTC; null where an interrupted run had written it.",
+        "seconds": "Duration; null where an interrupted run had written it.",
+    },
+)

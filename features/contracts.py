@@ -1,0 +1,78 @@
+"""What a raw file must look like before a single row of it is read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from features.errors import CorruptInput, MissingLog, SchemaDrift
+from features.scenario import Source
+
+
+def raw_files(source: Source, root: Path, day: date) -> list[Path]:
+    """The delivered files of a source for a day, sorted; names that begin with ``.`` or ``_`` are left out.
+
+    Raises:
+        MissingLog: there is none.
+    """
+    pattern = source.files.format(day=day.isoformat())
+    found = sorted(p for p in root.glob(pattern) if p.is_file() and not p.name.startswith((".", "_")))
+    if not found:
+        raise MissingLog(
+            f"{source.name} of {day}",
+            f"no file matches {root / pattern}",
+            "deliver the day's log or correct the log root in the settings",
+        )
+    return found
+
+
+def check_raw(connection: duckdb.DuckDBPyConnection, source: Source, files: Sequence[Path]) -> list[str]:
+    """Hold every file to the source's contract; return warnings about columns that it does not know.
+
+    Every file is checked by itself: read together, DuckDB would take the first file's schema and cast the
+    others to it without a word.
+
+    Raises:
+        CorruptInput: a file is not readable Parquet.
+        SchemaDrift: a column is missing or has another type.
+    """
+    warnings: list[str] = []
+    for file in files:
+        try:
+            described = connection.sql(
+                "DESCRIBE SELECT * FROM read_parquet($file)", params={"file": str(file)}
+            ).fetchall()
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            reason = str(error).splitlines()[0].replace(str(file), file.name)
+            raise CorruptInput(
+                str(file), reason, "deliver the file again; the day was not touched"
+            ) from error
+        found = {str(name): str(kind) for name, kind, *_ in described}
+        _check_columns(source, file, found)
+        unknown = sorted(set(found) - set(source.raw) - {"dt"})
+        if unknown and source.role != "attribute":
+            warnings.append(f"{file.name}: columns not read: {', '.join(unknown)}")
+    return warnings
+
+
+def _check_columns(source: Source, file: Path, found: dict[str, str]) -> None:
+    for column, kind in source.raw.items():
+        if column not in found:
+            new = [name for name in found if name not in source.raw]
+            near = difflib.get_close_matches(column, new, n=1, cutoff=0.5)
+            hint = f"; did {near[0]!r} take its place?" if near else ""
+            raise SchemaDrift(
+                f"{file}, column {column!r}",
+                f"missing, expected {kind}{hint}",
+                f"deliver the column, or change the contract of source {source.name!r} in its scenario",
+            )
+        if found[column] != kind:
+            raise SchemaDrift(
+                f"{file}, column {column!r}",
+                f"type {found[column]}, expected {kind}",
+                f"deliver it as {kind}; values are never cast silently",
+            )

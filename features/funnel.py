@@ -1,0 +1,168 @@
+"""The one declaration: which actions follow an impression, and which of them we predict.
+
+Labels, finality flags, spaces, towers, losses, metrics, score columns and checks are derived from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One action that a user may take after an impression.
+
+    Attributes:
+        name: noun used in column names: ``y_click``, ``p_click``.
+        log: name of the scenario's source that yields its events.
+        given: objective that this one is conditioned on; ``None`` means the impression itself.
+        window: attribution window, counted from the event it is conditioned on (or the exposure).
+            Zero means that the outcome arrives with the row it belongs to.
+        kind: likelihood of the label; ``binary`` is a Bernoulli event.
+    """
+
+    name: str
+    log: str
+    given: str | None = None
+    window: timedelta
+    kind: Literal["binary"] = "binary"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"Objective name must match {_NAME.pattern!r}, got {self.name!r}.")
+        if self.window < timedelta(0):
+            raise ValueError(f"Window of objective {self.name!r} must not be negative, got {self.window}.")
+
+    @property
+    def label(self) -> str:
+        """Column of the label: 1 if the action happened within its window."""
+        return f"y_{self.name}"
+
+    @property
+    def final(self) -> str:
+        """Column that says by the clock alone whether the label can still change."""
+        return f"final_{self.name}"
+
+    @property
+    def space(self) -> str:
+        """Column that says whether the row lies in the objective's own space (its parent happened)."""
+        return f"in_space_{self.name}"
+
+    @property
+    def occurred(self) -> str:
+        """Column of the instant of the first attributed event, null if there was none."""
+        return f"{self.name}_at"
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """One published probability.
+
+    Attributes:
+        name: column in the score table.
+        objective: the objective that it speaks of.
+        joint: probability per impression if true, per event of the objective's parent otherwise.
+    """
+
+    name: str
+    objective: str
+    joint: bool
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Objectives ordered so that each comes after the one it is conditioned on.
+
+    Attributes:
+        objectives: the tree, parents first.
+        click: objective published as ``pctr``.
+        conversion: objective published as ``pcvr`` (given its parent) and ``pctcvr`` (per impression).
+
+    Raises:
+        ValueError: a name is declared twice, or a parent is not declared before its child.
+    """
+
+    objectives: tuple[Objective, ...]
+    click: str
+    conversion: str
+
+    def __post_init__(self) -> None:
+        declared: list[str] = []
+        for objective in self.objectives:
+            if objective.name in declared:
+                raise ValueError(f"Objective {objective.name!r} is declared twice.")
+            if objective.given is not None and objective.given not in declared:
+                raise ValueError(
+                    f"Objective {objective.name!r} is given {objective.given!r}, which is not declared "
+                    f"before it. Declared so far: {', '.join(declared) or 'none'}."
+                )
+            declared.append(objective.name)
+        for role, name in (("click", self.click), ("conversion", self.conversion)):
+            if name not in declared:
+                raise ValueError(f"Role {role!r} names {name!r}; declared objectives: {', '.join(declared)}.")
+        if self[self.conversion].given != self.click:
+            raise ValueError(
+                f"Conversion {self.conversion!r} must be given the click {self.click!r}, "
+                f"got given={self[self.conversion].given!r}."
+            )
+
+    def __iter__(self) -> Iterator[Objective]:
+        return iter(self.objectives)
+
+    def __len__(self) -> int:
+        return len(self.objectives)
+
+    def __getitem__(self, name: str) -> Objective:
+        return self.objectives[self.names.index(name)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the objectives, in the order of every (B, K) tensor."""
+        return tuple(objective.name for objective in self.objectives)
+
+    def parent_index(self, objective: Objective) -> int | None:
+        """Position of the objective that this one is conditioned on; ``None`` for the impression."""
+        return None if objective.given is None else self.names.index(objective.given)
+
+    def path(self, name: str) -> tuple[Objective, ...]:
+        """Objectives from the first after the impression down to ``name``, both included."""
+        objective = self[name]
+        above = () if objective.given is None else self.path(objective.given)
+        return (*above, objective)
+
+    def closes_after(self, name: str) -> timedelta:
+        """Time after the exposure when the label of ``name`` can no longer change, whatever happened.
+
+        The sum of the windows along the path: a click at the last instant of its window opens the
+        conversion's window. It depends on the clock alone, never on the row's labels.
+        """
+        return sum((step.window for step in self.path(name)), timedelta(0))
+
+    @property
+    def horizon(self) -> timedelta:
+        """Time after the exposure when every label is final."""
+        return max(self.closes_after(name) for name in self.names)
+
+    @property
+    def score_columns(self) -> tuple[ScoreColumn, ...]:
+        """Published probabilities: ``pctr``, ``pcvr``, ``pctcvr``, then those of every further objective."""
+        columns = [
+            ScoreColumn("pctr", self.click, True),
+            ScoreColumn("pcvr", self.conversion, False),
+            ScoreColumn("pctcvr", self.conversion, True),
+        ]
+        for objective in self.objectives:
+            if objective.name in (self.click, self.conversion):
+                continue
+            columns.append(ScoreColumn(f"p_{objective.name}", objective.name, True))
+            if objective.given is not None:
+                columns.append(
+                    ScoreColumn(f"p_{objective.name}_given_{objective.given}", objective.name, False)
+                )
+        return tuple(columns)

@@ -1,0 +1,86 @@
+"""What is live in one partition, and whether it is still what was committed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from features.errors import BadWarehouse, ChecksumMismatch
+from features.fingerprint import file_sha256
+from features.log import LiveFile
+from features.parquet import read_record
+from features.tables import Partition
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The live content of a partition.
+
+    Attributes:
+        partition: the partition.
+        key: what it was made from; equal keys mean equal content.
+        record: the writer's record of its inputs, from the footer; holds no wall times.
+        files: absolute paths, ordered by shard.
+        rows: rows in all files.
+        committed_at: when it became live; naive UTC.
+    """
+
+    partition: Partition
+    key: str
+    record: dict[str, object]
+    files: tuple[Path, ...]
+    rows: int
+    committed_at: datetime
+
+    def verify(self) -> None:
+        """Compare every byte with what was committed.
+
+        Parquet readers return wrong rows for most flipped bits and say nothing, so inputs that we own
+        are verified before use.
+
+        Raises:
+            ChecksumMismatch: a file has changed. Staging the same content again heals it.
+        """
+        for path in self.files:
+            expected = path.stem.rsplit("-", 1)[1]
+            found = file_sha256(path)[:16]
+            if found != expected:
+                raise ChecksumMismatch(
+                    str(path),
+                    f"sha256 {found}, committed {expected}",
+                    _remedy(self.partition),
+                )
+
+
+def load(folder: Path, partition: Partition, files: tuple[LiveFile, ...]) -> Generation:
+    """The generation that the live files of a partition make up.
+
+    Args:
+        folder: the table's folder.
+        partition: the partition.
+        files: its live files, at least one.
+
+    Raises:
+        BadWarehouse: a file is missing or has another size than was committed, or the partition
+            holds several generations, as in an append-only table.
+    """
+    where = f"{folder.name}/{partition.folder}"
+    keys = sorted({file.path.key for file in files})
+    if len(keys) != 1:
+        raise BadWarehouse(where, f"holds several generations {keys}", "read append-only tables with scan")
+    paths = tuple(folder / str(file.path) for file in files)
+    for file, path in zip(files, paths, strict=True):
+        size = path.stat().st_size if path.is_file() else None
+        if size != file.size:
+            found = f"{path} has {size} bytes, committed {file.size}"
+            raise BadWarehouse(where, found, _remedy(partition))
+    record: dict[str, object] = json.loads(read_record(paths[0]))
+    committed_ms = max(file.committed_ms for file in files)
+    committed_at = datetime.fromtimestamp(committed_ms / 1000, UTC).replace(tzinfo=None)
+    return Generation(partition, keys[0], record, paths, sum(file.rows for file in files), committed_at)
+
+
+def _remedy(partition: Partition) -> str:
+    return f"restore the file, or remove it and make {partition.folder} again, which gives the same bytes"

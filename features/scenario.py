@@ -1,0 +1,208 @@
+"""What the data means: sources, zone, entities, funnel, views and candidates of one scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+import pyarrow as pa
+
+from features.funnel import Funnel
+from features.view import Feature, View
+
+TIMESTAMP = pa.timestamp("us")  # naive, UTC by contract
+
+
+def event_schema(user: pa.DataType, item: pa.DataType) -> pa.Schema:
+    """Columns that every event source yields; ``impression_id`` is null where the log carries none.
+
+    Args:
+        user: type of the user's id.
+        item: type of the item's id.
+    """
+    return pa.schema(
+        [
+            ("event_id", pa.string()),
+            ("impression_id", pa.string()),
+            ("user_id", user),
+            ("item_id", item),
+            ("day", pa.date32()),
+            ("occurred_at", TIMESTAMP),
+            ("arrived_at", TIMESTAMP),
+        ]
+    )
+
+
+def impression_schema(user: pa.DataType, item: pa.DataType, context: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Columns that the impression source yields, ending in the request's context.
+
+    Args:
+        user: type of the user's id.
+        item: type of the item's id.
+        context: further columns and their types.
+    """
+    return pa.schema(
+        [
+            ("impression_id", pa.string()),
+            ("user_id", user),
+            ("item_id", item),
+            ("day", pa.date32()),
+            ("exposed_at", TIMESTAMP),
+            ("arrived_at", TIMESTAMP),
+            *context.items(),
+        ]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One log or table that is delivered to us.
+
+    Attributes:
+        name: what it tells: ``exposure``, ``click``, ``user``. Its table is ``events/<name>``.
+        role: ``impression`` (one source has it), ``event``, ``attribute``, or ``candidate`` (pairs to score).
+        query: file under ``sql/`` that turns raw rows into typed ones with a verdict.
+        files: glob below the log root; ``{day}`` stands for the delivery's day.
+        raw: columns that a raw file must have, with their DuckDB type.
+        schema: columns that the query yields, without ``verdict`` and ``row_text``.
+        key: column that identifies a row.
+        params: further values bound by the query.
+        late_days: how many days before its delivery a row may lie.
+        timeless: the rows hold for all days, whenever they are delivered (attributes that never change).
+        max_quarantined: share of quarantined rows above which the day stops.
+    """
+
+    name: str
+    role: Literal["impression", "event", "attribute", "candidate"]
+    query: str
+    files: str
+    raw: Mapping[str, str]
+    schema: pa.Schema
+    key: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    late_days: int = 0
+    timeless: bool = False
+    max_quarantined: float = 0.05
+
+    @property
+    def table(self) -> str:
+        """Name of the table that holds the typed rows."""
+        return f"events/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollup:
+    """Daily partial counts of one entity.
+
+    Attributes:
+        name: the table is ``rollups/<name>``.
+        entity: key column.
+        query: file under ``sql/``.
+        counts: columns that the query yields beside ``entity`` and ``day``.
+        attributes: attribute sources that the query reads by name.
+    """
+
+    name: str
+    entity: str
+    query: str
+    counts: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """Name of the table that holds the roll-up."""
+        return f"rollups/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRule:
+    """Which pairs are scored when the scenario delivers no candidates log.
+
+    Every user with an impression in the last ``user_days`` days meets the ``items`` most clicked items of
+    the last ``item_days`` days. A pair takes the request context of its user's latest impression.
+
+    Attributes:
+        user_days: how recently a user was active.
+        item_days: how recently an item was live.
+        items: how many items a user meets at most.
+    """
+
+    user_days: int
+    item_days: int
+    items: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One funnel on one set of logs.
+
+    Attributes:
+        name: also the folder under ``sql/logs`` and the key of its log root in the settings.
+        zone: IANA name of the zone in which its days begin.
+        impressions: the source whose rows are the samples.
+        events: sources of what follows an impression.
+        attributes: sources of what users and items are.
+        candidates_log: source of the pairs to score for a day, if one is delivered.
+        rollups: daily partial counts.
+        funnel: what is predicted.
+        context: features of the request itself, keys included, from the impression's own columns.
+        views: features of entities, in join order.
+        candidates: rule for the pairs to score when there is no log of them.
+        lateness: how long after its instant an event may arrive; a label is final only after it.
+        skew: how far clocks may disagree: an event this long before its impression still belongs to it.
+    """
+
+    name: str
+    zone: str
+    impressions: Source
+    events: tuple[Source, ...]
+    attributes: tuple[Source, ...]
+    candidates_log: Source | None = None
+    rollups: tuple[Rollup, ...]
+    funnel: Funnel
+    context: tuple[Feature, ...]
+    views: tuple[View, ...]
+    candidates: CandidateRule
+    lateness: timedelta = timedelta(0)
+    skew: timedelta = timedelta(0)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All delivered sources that describe a finished day."""
+        return (self.impressions, *self.events, *self.attributes)
+
+    def source(self, name: str) -> Source:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """All features a model reads, in a fixed order: the request's own, then each view's."""
+        return (*self.context, *(feature for view in self.views for feature in view.features))
+
+    @property
+    def restated_days(self) -> int:
+        """How many days before the run's own can still gain impressions or change labels.
+
+        One of these days may have 23 hours, and a label that is open for whole days is then still open
+        in the first hour of the day after them.
+        """
+        open_for = self.funnel.horizon + self.lateness + self.skew
+        shortened = open_for + timedelta(hours=1) if open_for else open_for
+        return max(-(-shortened // timedelta(days=1)), self.impressions.late_days)
+
+    @property
+    def contested_days(self) -> int:
+        """How many days before an impression's own hold what may claim one of its events, or be one.
+
+        An event belongs to the last anchor before it. An impression of an earlier day may have been
+        clicked later than this one, and clocks that disagree may place a click before its impression.
+        """
+        chain = max(
+            sum((self.funnel.closes_after(step.name) for step in self.funnel.path(o.name)[:-1]), self.skew)
+            for o in self.funnel
+        )
+        shortened = chain + timedelta(hours=1) if chain else chain
+        return -(-shortened // timedelta(days=1))

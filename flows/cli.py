@@ -1,0 +1,268 @@
+"""The command line: `funnelcast --help`.
+
+Thin: a command reads its options, asks what is still to do, runs a flow and prints a table. Torch and
+Prefect are imported only where something is left to run, so that looking is quick.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from features.errors import BrokenPromise, FunnelcastError, UsageError
+from flows import logs
+from flows.exits import fail
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.house import House
+    from flows.request import Request
+
+INTERRUPTED = 130
+
+
+def _examples(*commands: str) -> str:
+    r"""What stands at the end of a help text; ``\b`` keeps the line breaks."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+app = typer.Typer(
+    name="funnelcast",
+    help="Daily training and scoring of recommender funnels, from raw logs to published tables.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # examples keep their line breaks
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None, typer.Option(help="Settings file; else FUNNELCAST_CONFIG, else ./funnelcast.toml.")
+]
+Scenario = Annotated[str | None, typer.Option(help="Scenario; else the one of the settings.")]
+Recipe = Annotated[
+    list[str] | None, typer.Option(help="Model line, may be repeated; else those of the settings, else all.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log lines.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for machines: the answer and every log line.")]
+
+
+class Format(StrEnum):
+    """How `sql` prints its answer."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(
+    epilog=_examples(
+        "funnelcast demo",
+        "funnelcast demo            # again: says what is there, in seconds",
+    )
+)
+def demo(config: Config = None, debug: Debug = False, as_json: Json = False) -> None:
+    """Run every shipped KuaiRand day and show what came out."""
+    from flows import report
+    from flows.day import available_days
+    from flows.work import work
+
+    request = _open(config, "kuairand", None, debug, as_json)
+    days = available_days(request.house)
+    if not days:
+        step = "run it in the project's folder or set logs.kuairand in funnelcast.toml"
+        raise UsageError(str(request.house.logs), "no day of raw logs", step)
+    days = request.days(days[0], days[-1])
+    work(request, days, _text(config), debug)
+    report.tour(request.house, days, as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "funnelcast run --date 2022-04-25",
+        "funnelcast run --date yesterday --recipe esmm --recipe ple",
+        "15 6 * * *  funnelcast run --date yesterday --config /srv/funnelcast.toml     (crontab)",
+    )
+)
+def run(
+    date: Annotated[str, typer.Option(help="Logical date, such as 2022-04-25, or: yesterday.")],
+    recipe: Recipe = None,
+    scenario: Scenario = None,
+    config: Config = None,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """Run one day: read, view, sample, train, score, publish.
+
+    A finished day is left alone; a killed run is resumed where it stopped.
+    """
+    from flows import report
+    from flows.work import work
+
+    request = _open(config, scenario, recipe, debug, as_json)
+    day = _day(date, request.house.scenario.zone)
+    days = request.days(day, day)
+    work(request, days, _text(config), debug)
+    report.outcome(request.house, days, as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "funnelcast backfill 2022-04-25 2022-05-03 --dry-run",
+        "funnelcast backfill 2022-04-25 2022-05-03",
+    )
+)
+def backfill(
+    start: Annotated[str, typer.Argument(help="First logical date.")],
+    end: Annotated[str, typer.Argument(help="Last logical date, included.")],
+    recipe: Recipe = None,
+    scenario: Scenario = None,
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """Run the unfinished days of a range, oldest first.
+
+    A day trains on from the model of the day before, so a failed day stops the ones after it.
+    """
+    from flows import report
+    from flows.work import work
+
+    request = _open(config, scenario, recipe, debug, as_json)
+    zone = request.house.scenario.zone
+    days = request.days(_day(start, zone), _day(end, zone))
+    if dry_run:
+        report.plan(request, days, as_json)
+        return
+    work(request, days, _text(config), debug)
+    report.outcome(request.house, days, as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "funnelcast status",
+        "funnelcast status --json | jq '.days[] | select(.pending != [])'",
+    )
+)
+def status(
+    recipe: Recipe = None,
+    scenario: Scenario = None,
+    config: Config = None,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """Show which days are done, and what was kept out."""
+    from flows import report
+
+    report.status(_open(config, scenario, recipe, debug, as_json), as_json)
+
+
+@app.command(
+    epilog=_examples(
+        'funnelcast sql "SHOW TABLES"',
+        'funnelcast sql "FROM scores_latest ORDER BY pctcvr DESC LIMIT 5"',
+        'funnelcast sql "SELECT * FROM metrics_daily" --format csv > metrics.csv',
+    )
+)
+def sql(
+    query: Annotated[str, typer.Argument(help="One query on the views of catalog.duckdb.")],
+    output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.table,
+    limit: Annotated[int, typer.Option(min=1, help="Rows that a table shows.")] = 40,
+    scenario: Scenario = None,
+    config: Config = None,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the published tables; read-only."""
+    from flows import report
+    from flows.query import ask
+
+    house = _house(config, scenario, debug, as_json)
+    report.answer(ask(house, query), Format.json if as_json else output, limit)
+
+
+@app.command(
+    epilog=_examples(
+        "funnelcast check",
+        "funnelcast check --json",
+    )
+)
+def check(
+    scenario: Scenario = None, config: Config = None, debug: Debug = False, as_json: Json = False
+) -> None:
+    """Hold the published tables to the promises of sql/checks.
+
+    Exit code 4 if one is broken.
+    """
+    from flows import report
+    from flows.stages.promise import check_published
+
+    found = check_published(_house(config, scenario, debug, as_json))
+    report.promises(found, as_json)
+    if found:
+        names = ", ".join(offence.check for offence in found)
+        raise BrokenPromise(names, "the published tables break it", "read that query, then run the day again")
+
+
+def _open(
+    config: Path | None, scenario: str | None, recipe: list[str] | None, debug: bool, as_json: bool
+) -> Request:
+    from flows.request import Request
+
+    logs.configure(as_json=as_json, debug=debug)
+    return Request.open(_text(config), scenario, recipe)
+
+
+def _house(config: Path | None, scenario: str | None, debug: bool, as_json: bool) -> House:
+    """For commands that name no model line: listing the recipes would import torch."""
+    from flows.house import House
+
+    logs.configure(as_json=as_json, debug=debug)
+    return House.open(Settings.load(_text(config)), scenario)
+
+
+def _text(config: Path | None) -> str | None:
+    return None if config is None else str(config.absolute())
+
+
+def _day(text: str, zone: str) -> dt.date:
+    if text == "yesterday":
+        return dt.datetime.now(ZoneInfo(zone)).date() - dt.timedelta(days=1)
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError("date", f"{text!r} is no date", "write it as 2022-04-25") from None
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        Exit status: 0 ok, 2 usage, 4 data, 5 environment, 130 interrupted, 1 anything else.
+    """
+    given = list(sys.argv[1:] if args is None else args) or ["--help"]
+    try:
+        status = app(given, prog_name="funnelcast", standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            return fail("Interrupted. The same command again continues where it stopped.", status, given)
+        return int(status)
+    except FunnelcastError as error:
+        return fail(str(error), error.exit_code, given)
+    except typer.TyperException as error:
+        command = " ".join(["funnelcast", *(word for word in given[:1] if not word.startswith("-"))])
+        said = error.format_message().rstrip(".")
+        return fail(str(UsageError(command, said, "funnelcast --help")), error.exit_code, given)
+    except Exception as error:  # the last place that can say it in one line
+        said = f"E000 {type(error).__name__}: {' '.join(str(error).split())}. Next: the same with --debug."
+        return fail(said, 1, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""How one model line is made from a scenario: a typed, frozen object; a user passes only its name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+
+from features.errors import UsageError
+from models.architecture import Architecture
+from models.balancing.base import Balancer
+from models.entire_space.base import EntireSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that distinguishes one trained line.
+
+    Attributes:
+        name: the line's name: partition of scores, models and metrics.
+        description: what it is, in one line.
+        architecture: builds the network over the embeddings.
+        method: how conditional and joint probabilities become losses.
+        balancer: how the losses of K objectives become one update.
+        dim: width of an embedding.
+        batch_rows: rows of one update.
+        window_rows: rows among which a day is shuffled; they are held in memory.
+        dense_rate: learning rate of the network.
+        embedding_rate: learning rate of the embeddings.
+        weight_decay: L2 coefficient of the network.
+        averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
+        seed: of initial weights and of the shuffle.
+    """
+
+    name: str
+    description: str
+    architecture: Callable[..., Architecture]
+    method: EntireSpace
+    balancer: Callable[[int], Balancer]
+    dim: int = 16
+    batch_rows: int = 128
+    window_rows: int = 131_072
+    dense_rate: float = 1e-3
+    embedding_rate: float = 5e-3
+    weight_decay: float = 0.0
+    averaging: float = 0.995
+    seed: int = 20220425
+
+    def settings(self) -> dict[str, object]:
+        """Every setting as plain values: what was imported by which name, and with which keywords."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def names(scenario: str) -> tuple[str, ...]:
+    """Names of the recipes of a scenario, in the order in which they are written."""
+    return tuple(_functions(scenario))
+
+
+def get(scenario: str, name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: there is none; the message suggests the nearest.
+    """
+    functions = _functions(scenario)
+    if name not in functions:
+        near = difflib.get_close_matches(name, functions, n=1)
+        known = ", ".join(functions) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {known}"
+        raise UsageError(f"recipe {name!r} of scenario {scenario!r}", f"unknown; known are {known}", hint)
+    return functions[name]()
+
+
+def _functions(scenario: str) -> dict[str, Callable[[], Recipe]]:
+    module_name = f"{__name__}.{scenario}"
+    if find_spec(module_name) is None:
+        return {}
+    module = import_module(module_name)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module_name and not name.startswith("_")
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, partial):
+        return {"call": _plain(value.func), **{k: _plain(v) for k, v in value.keywords.items()}}
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    # A method object without settings of its own is named by its class.
+    state = {k: _plain(v) for k, v in vars(value).items() if not k.startswith("_")}
+    return {"call": _plain(type(value)), **state}

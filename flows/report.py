@@ -1,0 +1,204 @@
+"""What the command line prints: tables for people, one JSON document for machines."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.query import Answer, as_text, ask, exists, relative
+
+if TYPE_CHECKING:
+    from features.promises import Offence
+    from flows.house import House
+    from flows.request import Request
+
+_QUALITY = """
+SELECT dt, objective, line, value, rows, positives
+FROM metrics_daily
+WHERE metric = 'auc' AND slice = 'all' AND space = 'impressions' AND rows > 0 AND dt BETWEEN $first AND $last
+ORDER BY objective, dt, line
+"""
+_SCORED = "SELECT max(dt) FROM scores"
+_REFUSED = "SELECT dt, reason, count(*) FROM quarantine GROUP BY ALL ORDER BY dt, reason"
+_EXAMPLE = (
+    "SELECT user_id, item_id, pctr, pcvr, pctcvr FROM scores_latest "
+    "WHERE line = 'esmm' ORDER BY pctcvr DESC LIMIT 5"
+)
+
+
+def outcome(house: House, days: Sequence[dt.date], as_json: bool) -> None:
+    """The quality of some days, and where their tables are."""
+    found = quality(house, days)
+    if as_json:
+        _dump({"days": days, "tables": str(house.store.root), "quality": _records(found)})
+        return
+    show_quality(found)
+    _say(f"Tables: {relative(house.store.root)}   catalogue: {relative(house.catalog)}")
+    _say('Ask them: funnelcast sql "FROM scores_latest LIMIT 5"')
+
+
+def tour(house: House, days: Sequence[dt.date], as_json: bool) -> None:
+    """The end of the demo: quality by day, where the tables are, one question answered, what to do next."""
+    found, example = quality(house, days), ask(house, _EXAMPLE)
+    if as_json:
+        _dump(
+            {
+                "days": days,
+                "tables": str(house.store.root),
+                "quality": _records(found),
+                "query": _EXAMPLE,
+                "answer": _records(example),
+            }
+        )
+        return
+    show_quality(found)
+    _say(f"\nThe tables are in {relative(house.store.root)}, the catalogue is {relative(house.catalog)}.")
+    _say(f'\n$ funnelcast sql "{_EXAMPLE}"')
+    answer(example, "table", 5)
+    _say("\nNext: funnelcast status, or open the catalogue in stock DuckDB:")
+    _say(f"  duckdb -readonly {relative(house.catalog)} \"FROM metrics_daily WHERE metric = 'auc'\"")
+
+
+def quality(house: House, days: Sequence[dt.date]) -> Answer:
+    """Prequential AUC per objective, day and line, all impressions; empty while nothing is published."""
+    if not exists(house) or not days:
+        return Answer(("dt", "objective", "line", "value", "rows", "positives"), [])
+    return ask(house, _QUALITY, {"first": min(days), "last": max(days)})
+
+
+def show_quality(found: Answer) -> None:
+    """One block an objective, one row a day, one column a line."""
+    if not found.rows:
+        return
+    lines = sorted({str(row[2]) for row in found.rows})
+    title = "AUC over all impressions of a day, scored before the model learned from it"
+    table = _table(title, "objective", "day", "positives")
+    for line in lines:
+        table.add_column(line, justify="right")
+    values = {(row[1], row[0], row[2]): row[3] for row in found.rows}
+    counts = {(row[1], row[0]): f"{row[5]:,} of {row[4]:,}" for row in found.rows}
+    shown = ""
+    for objective, day in counts:
+        if shown and objective != shown:
+            table.add_section()
+        table.add_row(
+            objective if objective != shown else "",
+            str(day),
+            counts[objective, day],
+            *(as_text(values.get((objective, day, line))) for line in lines),
+        )
+        shown = objective
+    Console().print(table)
+
+
+def plan(request: Request, days: Sequence[dt.date], as_json: bool) -> None:
+    """What a backfill would do: stages still to run, per day."""
+    from flows.day import available_days, pending
+
+    delivered = available_days(request.house)
+    todo = [(day, pending(request.house, day, request.lines), day in delivered) for day in days]
+    if as_json:
+        _dump({"days": [{"day": day, "pending": names, "logs": logs} for day, names, logs in todo]})
+        return
+    table = _table(f"Backfill of {', '.join(request.lines)}: nothing is run", "day", "to do", "raw logs")
+    for day, names, logs in todo:
+        table.add_row(str(day), ", ".join(names) or "finished", "there" if logs else "missing")
+    Console().print(table)
+
+
+def status(request: Request, as_json: bool) -> None:
+    """Days by stages, the last scored day, and rows kept out by reason."""
+    from flows.day import STAGES, available_days, pending
+
+    house = request.house
+    days = {day: pending(house, day, request.lines) for day in available_days(house)}
+    scored = ask(house, _SCORED).rows[0][0] if exists(house) else None
+    refused: dict[dt.date, dict[str, int]] = {}
+    for day, reason, count in ask(house, _REFUSED).rows if exists(house) else ():
+        refused.setdefault(day, {})[reason] = count
+    if as_json:
+        told = [
+            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} for day, todo in days.items()
+        ]
+        _dump({"scenario": house.scenario.name, "lines": request.lines, "scores": scored, "days": told})
+        return
+    stages = [stage.name for stage in STAGES]
+    table = _table(f"{house.scenario.name}: {', '.join(request.lines)}", "day", *stages, "quarantined")
+    for day, names in days.items():
+        marks = ["to do" if stage in names else "done" for stage in stages]
+        table.add_row(str(day), *marks, f"{sum(refused.get(day, {}).values()):,}")
+    Console().print(table)
+    reasons = Counter[str]()
+    for counts in refused.values():
+        reasons.update(counts)
+    if reasons:
+        _say("Quarantined by reason: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
+    _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
+    if todo := [day for day, names in days.items() if names]:
+        _say(f"Next: funnelcast backfill {todo[0]} {todo[-1]}")
+
+
+def promises(found: Sequence[Offence], as_json: bool) -> None:
+    """The broken promises, each with the number of rows that break it and some of them."""
+    if as_json:
+        _dump({"broken": [asdict(offence) for offence in found]})
+        return
+    if not found:
+        _say("Every promise of sql/checks holds.")
+        return
+    table = _table("Broken promises", "check", "promise", "offenders", "examples")
+    for offence in found:
+        examples = Text("\n".join(as_text(example) for example in offence.examples))
+        table.add_row(offence.check, offence.promise, f"{offence.offenders:,}", examples)
+    Console().print(table)
+
+
+def answer(found: Answer, form: str, limit: int) -> None:
+    """Rows of a query as a table (shortened), CSV or JSON (complete)."""
+    if form == "json":
+        _dump(_records(found))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
+    else:
+        table = _table(None, *found.columns)
+        for row in found.rows[:limit]:
+            table.add_row(*(Text(as_text(value)) for value in row))  # Text: data is not markup
+        console = Console()
+        console.print(table)
+        if len(found.rows) > limit:
+            console.print(f"{limit} of {len(found.rows):,} rows; --limit or --format csv shows more")
+
+
+def _table(title: str | None, *headings: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for heading in headings:
+        table.add_column(Text(heading))  # Text: column names of a query are not markup
+    return table
+
+
+def _records(found: Answer) -> list[dict[str, Any]]:
+    """Rows by column name; JSON has no NaN."""
+    rows = ([None if value != value else value for value in row] for row in found.rows)
+    return [dict(zip(found.columns, row, strict=True)) for row in rows]
+
+
+def _say(line: str) -> None:
+    """A line that may hold paths and commands to copy: never wrapped, coloured or read as markup."""
+    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _dump(value: object) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False))

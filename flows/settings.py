@@ -1,0 +1,190 @@
+"""Where this installation works and how much of the machine it may take.
+
+A value comes from the environment (``FUNNELCAST_WAREHOUSE``, ``FUNNELCAST_LOGS__SHOP``), else from the
+settings file, else from the defaults below. The file is ``--config``, else ``FUNNELCAST_CONFIG``, else
+``funnelcast.toml`` in the current folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from features.errors import UsageError
+
+PREFIX = "FUNNELCAST_"
+FILE = "funnelcast.toml"
+_NOT_SETTINGS = {"CONFIG", "HOME"}  # where the file is; where a worker finds the project (prefect.yaml)
+_LOGS = {"kuairand": "data/kuairand"}
+_AMOUNT = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container or taskset may leave us fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """One installation: folders, scenario, model lines and limits.
+
+    Attributes:
+        warehouse: folder of everything that funnelcast writes.
+        logs: folder of the raw logs, per scenario.
+        scenario: the scenario meant when a command names none.
+        recipes: model lines of a run; empty means all of the scenario.
+        time_zone: IANA zone of the logical day; ``None`` means the scenario's own.
+        memory_limit: what DuckDB may take before it spills to disk, such as ``4GB``.
+        threads: threads of DuckDB, and model lines that are scored at once.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    warehouse: Path = Field(default=Path("warehouse"), validate_default=True)
+    logs: dict[str, Path] = Field(
+        default_factory=lambda: {name: Path(folder) for name, folder in _LOGS.items()}, validate_default=True
+    )
+    scenario: str = "kuairand"
+    recipes: Annotated[tuple[str, ...], NoDecode] = ()
+    time_zone: str | None = None
+    memory_limit: str = "4GB"
+    threads: int = Field(default_factory=_cores, ge=1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file: the values of the file arrive as arguments."""
+        return env_settings, init_settings
+
+    @field_validator("warehouse", mode="after")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
+
+    @field_validator("logs", mode="after")
+    @classmethod
+    def _all_absolute(cls, folders: dict[str, Path]) -> dict[str, Path]:
+        return {name: folder.expanduser().absolute() for name, folder in folders.items()}
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """``FUNNELCAST_RECIPES=esmm,ple`` needs no JSON."""
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (KeyError, ValueError, OSError):
+                raise ValueError("not an IANA time zone such as Asia/Shanghai") from None
+        return name
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _an_amount(cls, amount: str) -> str:
+        if not _AMOUNT.fullmatch(amount.strip()):
+            raise ValueError("not an amount of memory such as 4GB or 900MiB")
+        return amount.strip()
+
+    @classmethod
+    def load(cls, config: str | Path | None = None) -> Self:
+        """Settings of this folder, file and environment.
+
+        Relative paths of the file (and the defaults, if there is a file) are meant from the file's
+        folder, so that a worker and an analyst mean the same place; those of the environment are
+        meant from the current folder.
+
+        Raises:
+            UsageError: no such file, not TOML, an unknown key or an unusable value.
+        """
+        file = _settings_file(config)
+        values = _read(file) if file else {}
+        where = str(file) if file else "settings"
+        _refuse_unknown(values, cls.model_fields, where)
+        _refuse_unknown(
+            (
+                key[len(PREFIX) :].partition("__")[0].lower()
+                for key in os.environ
+                if key.upper().startswith(PREFIX) and key[len(PREFIX) :].upper() not in _NOT_SETTINGS
+            ),
+            cls.model_fields,
+            f"environment {PREFIX}*",
+        )
+        base = file.absolute().parent if file else Path.cwd()
+        try:
+            return cls(**_anchored(values, base))
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            key = ".".join(str(part) for part in first["loc"]) or "?"
+            variable = PREFIX + key.upper().replace(".", "__")
+            raise UsageError(
+                f"{variable if variable in os.environ else where}, key {key!r}",
+                first["msg"].removeprefix("Value error, "),
+                f"correct {key!r}; the settings are described in flows/settings.py",
+            ) from None
+        except ValueError as error:  # pydantic-settings: a JSON value of the environment that is none
+            step = "give a JSON value or one variable a key"
+            raise UsageError(f"environment {PREFIX}*", str(error), step) from None
+
+
+def _settings_file(config: str | Path | None) -> Path | None:
+    named = config or os.environ.get(f"{PREFIX}CONFIG")
+    if named:
+        file = Path(named).expanduser()
+        if not file.is_file():
+            raise UsageError(str(file), "no such settings file", "create it or leave out --config")
+        return file
+    return Path(FILE) if Path(FILE).is_file() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(str(file), f"not TOML: {error}", "correct that line") from None
+    except OSError as error:
+        raise UsageError(str(file), f"cannot be read: {error.strerror}", "check its permissions") from None
+
+
+def _refuse_unknown(keys: Iterable[str], known: Iterable[str], where: str) -> None:
+    names = list(known)
+    for key in keys:
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            raise UsageError(
+                where,
+                f"unknown key {key!r}",
+                f"write {near[0]!r}" if near else f"use one of {', '.join(names)}",
+            )
+
+
+def _anchored(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The file's values with every path made absolute; what is no path is left for validation to refuse."""
+
+    def anchor(value: object) -> object:
+        return base / Path(value).expanduser() if isinstance(value, str) else value
+
+    logs = values.get("logs", {})
+    if isinstance(logs, Mapping):
+        logs = {name: anchor(folder) for name, folder in {**_LOGS, **logs}.items()}
+    return {**values, "warehouse": anchor(values.get("warehouse", "warehouse")), "logs": logs}

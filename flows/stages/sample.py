@@ -1,0 +1,174 @@
+"""Stage "sample": the entire-space samples of the day, and again those of days whose labels were open."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import chain
+
+import polars as pl
+
+from features.calendar import days_between
+from features.errors import MissingStage
+from features.fingerprint import fingerprint
+from features.generation import Generation
+from features.labels import Attribution, attribute
+from features.samples import build
+from features.scenario import Source
+from features.schemas import events, samples
+from features.schemas import view as view_table
+from features.staging import Staged
+from flows.house import House
+from flows.stages.promise import hold
+from flows.stages.quarantine import kept, quarantine
+from flows.stages.record import StageRecord
+from flows.stages.settle import Built, Plan, code, finished, live, now, repeated, stage
+from flows.stages.view import snapshot_of
+
+STAGE = "sample"
+#: Origin of the quarantined events that belong to no impression.
+ORPHANS = "label"
+_CODE = ("features/labels.py", "features/samples.py", "features/funnel.py", "flows/stages/sample.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplePlan(Plan):
+    """Samples of one day of exposure, with the labels that were known at the end of ``as_of``."""
+
+    as_of: date
+
+
+def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
+    """Samples of the day and of the days before it that can still change; one commit for all.
+
+    Raises:
+        MissingStage: the day's events have not been read.
+        BrokenPromise: a check of the samples found offenders; the old samples stand.
+    """
+    del lines  # the same samples serve every line
+    plans = _plans(house, day)
+    done = {plan.day: found for plan in plans if (found := live(house.store, plan)) is not None}
+    todo = [plan for plan in plans if plan.day not in done]
+    records = [repeated(plan, done[plan.day]) for plan in plans if plan.day in done]
+    if not todo:
+        orphans = [kept(house, ORPHANS, objective.name, day) for objective in house.scenario.funnel]
+        return (*chain.from_iterable(orphans), *records)
+    started, clock = now(), time.perf_counter()
+    orphaned = _orphans(house, day, dict(todo[-1].inputs))
+    staged = [_stage(house, plan) for plan in todo]
+    hold(house, samples(house.scenario), staged)
+    committed = house.store.commit(staged)
+    seconds = (time.perf_counter() - clock) / len(todo)
+    records += [finished(plan, g, started, seconds) for plan, g in zip(todo, committed, strict=True)]
+    return (*orphaned, *records)
+
+
+def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
+    """Whether the samples of the day, or of a day that it restates, are not what they should be."""
+    del lines
+    return any(live(house.store, plan) is None for plan in _plans(house, day))
+
+
+def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
+    """What the samples of ``exposed`` depend on, with labels as of the end of ``as_of``.
+
+    After ``restated_days`` nothing can change any more, so a later ``as_of`` means that day.
+    """
+    scenario = house.scenario
+    as_of = min(as_of, exposed + timedelta(days=scenario.restated_days))
+    inputs: dict[str, str] = {}
+    for source in _followed(house):
+        table = events(source)
+        for arrived in days_between(exposed - timedelta(days=scenario.contested_days), as_of):
+            generation = house.store.generation(table, arrived)
+            if generation is not None:
+                inputs[f"{table.name} {arrived}"] = generation.key
+            elif arrived == exposed:
+                raise MissingStage(f"{table.name} of {arrived}", "not there", f"run the day {arrived} first")
+    for view in scenario.views:
+        snapshot = snapshot_of(house, view, exposed)
+        inputs[view.table] = "none" if snapshot is None else snapshot.key
+    inputs["definition"] = fingerprint(
+        [list(scenario.funnel), scenario.lateness, scenario.skew, [f.definition for f in scenario.features]]
+    )
+    inputs["code"] = code(*_CODE)
+    return SamplePlan(stage=STAGE, table=samples(scenario), day=exposed, inputs=inputs, as_of=as_of)
+
+
+def _plans(house: House, day: date) -> list[SamplePlan]:
+    """The day and the earlier days with samples that its arrivals can still change, oldest first.
+
+    A day whose live samples know more than this run does is planned with all they know: running a past
+    day again never takes a later day's labels back.
+    """
+    table = samples(house.scenario)
+    first = day - timedelta(days=house.scenario.restated_days)
+    known = set(house.store.days(table)) | {day}
+    plans = []
+    for exposed in days_between(first, day):
+        if exposed not in known:
+            continue
+        there = house.store.generation(table, exposed)
+        told = day if there is None else max(day, date.fromisoformat(str(_notes(there)["as_of"])))
+        plans.append(plan_sample(house, exposed, told))
+    return plans
+
+
+def _notes(generation: Generation) -> dict[str, object]:
+    notes = generation.record["notes"]
+    assert isinstance(notes, dict)  # noqa: S101 - written by `account`
+    return notes
+
+
+def _followed(house: House) -> tuple[Source, ...]:
+    return (house.scenario.impressions, *house.scenario.events)
+
+
+def _stage(house: House, plan: SamplePlan) -> Staged:
+    """Write the planned samples under their final names, not yet live."""
+    scenario, store = house.scenario, house.store
+    impressions = _impressions(house, plan.day, plan.as_of).filter(pl.col("day") == plan.day)
+    snapshots: dict[str, pl.LazyFrame | None] = {}
+    for view in scenario.views:
+        found = snapshot_of(house, view, plan.day)
+        table = view_table(view, scenario)
+        snapshots[view.name] = None if found is None else store.scan(table, [found.partition.day])
+    labels = _attribute(house, plan.day, plan.as_of).labels
+    rows = build(impressions, labels, scenario, snapshots, watermark=house.watermark(plan.as_of))
+    rows_in = int(impressions.select(pl.len()).collect().item())
+    built = Built(rows=rows, rows_in=rows_in, notes={"as_of": plan.as_of.isoformat()})
+    return stage(store, plan, built)
+
+
+def _impressions(house: House, first: date, as_of: date) -> pl.LazyFrame:
+    """Impressions that arrived from ``first`` to ``as_of``, both included."""
+    return house.store.scan(events(house.scenario.impressions), days_between(first, as_of)).drop("dt")
+
+
+def _attribute(house: House, first: date, as_of: date) -> Attribution:
+    """Attribution of the events of impressions of ``first`` or later that had arrived by ``as_of``.
+
+    The days before it are read as far as their impressions can take an event away from these.
+    """
+    scenario = house.scenario
+    first -= timedelta(days=scenario.contested_days)
+    days = days_between(first, as_of)
+    logs = {o.name: house.store.scan(events(scenario.source(o.log)), days) for o in scenario.funnel}
+    return attribute(_impressions(house, first, as_of), logs, scenario.funnel, skew=scenario.skew)
+
+
+def _orphans(house: House, day: date, inputs: dict[str, str]) -> tuple[StageRecord, ...]:
+    """Quarantine the events that arrived on ``day`` and belong to no impression known by its end."""
+    scenario = house.scenario
+    reach = scenario.restated_days + max(source.late_days for source in scenario.events)
+    attribution = _attribute(house, day - timedelta(days=reach), day)
+    records: list[StageRecord] = []
+    for objective in scenario.funnel:
+        arrived = attribution.orphans[objective.name].filter(pl.col("dt") == day).drop("dt")
+        rows = arrived.select(
+            pl.lit(f"ORPHAN_{objective.name.upper()}").alias("reason"),
+            pl.struct(pl.all()).struct.json_encode().alias("row_text"),
+        ).collect(engine="streaming")
+        records += quarantine(house, ORPHANS, objective.name, day, inputs, rows)
+    return tuple(records)

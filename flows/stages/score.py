@@ -1,0 +1,215 @@
+"""Stage "score": the candidates of the next day as of its start; written, but not yet live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import polars as pl
+import torch
+
+from features.calendar import days_between
+from features.candidates import from_log, from_rule
+from features.encode import Encoder
+from features.errors import MissingStage
+from features.fingerprint import fingerprint
+from features.restage import restage
+from features.scenario import Source
+from features.schemas import events, scores
+from features.schemas import view as view_table
+from features.staging import Staged
+from flows import recipes
+from flows.house import House
+from flows.stages.encode import encoder_of
+from flows.stages.read import delivered, is_read, read
+from flows.stages.record import StageRecord
+from flows.stages.settle import Built, Plan, code, live, now, stage
+from flows.stages.version import Version, load, version_of
+from flows.stages.view import snapshot_of
+from models.line import Line
+from models.score import score_arrays
+
+STAGE = "score"
+#: Pairs in memory at a time.
+BLOCK = 65_536
+_CODE = (
+    "features/candidates.py",
+    "features/samples.py",
+    "features/encode.py",
+    "flows/stages/score.py",
+    "models",
+)
+
+
+def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
+    """Score the next day's candidates with every line's version of this day.
+
+    Raises:
+        MissingStage: a line has no version of the day, or the views of the next day are not there.
+    """
+    read_now = _read_log(house, day)
+    # A thread per line beats several threads inside one line's small products.
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(max_workers=house.settings.threads) as pool:
+        return (*read_now, *pool.map(lambda name: _score(house, day, name), lines))
+
+
+def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
+    """Whether the scores of some line are neither live nor staged."""
+    unread = log_pending(house, day)
+    return unread or any(_rows_there(house, plan_scores(house, day, name)) is None for name in lines)
+
+
+def log_pending(house: House, day: date) -> bool:
+    """Whether a candidates log of the next day was delivered and is not read."""
+    log, for_day = house.scenario.candidates_log, day + timedelta(days=1)
+    return log is not None and delivered(house, log, for_day) and not is_read(house, log, for_day)
+
+
+def needed_version(house: House, day: date, line: str) -> Version:
+    """The line's version of the day.
+
+    Raises:
+        MissingStage: it is not trained.
+    """
+    version = version_of(house, line, day)
+    if version is None:
+        raise MissingStage(f"model {line} of {day}", "not trained", f"run the stage train of {day} first")
+    return version
+
+
+def _read_log(house: House, day: date) -> tuple[StageRecord, ...]:
+    log, for_day = house.scenario.candidates_log, day + timedelta(days=1)
+    if log is None or not delivered(house, log, for_day):
+        return ()
+    return read(house, log, for_day)
+
+
+def plan_scores(house: House, day: date, line: str) -> Plan:
+    """What the scores for the day after ``day`` depend on: the model, the views, the candidates."""
+    for_day, scenario = day + timedelta(days=1), house.scenario
+    version = needed_version(house, day, line)
+    inputs = {"model": version.version, "id_maps": version.id_maps_key}
+    for view in scenario.views:
+        snapshot = snapshot_of(house, view, for_day)
+        if snapshot is None or snapshot.partition.day != for_day:
+            raise MissingStage(
+                f"{view.table} of {for_day}", "not there", f"run the stage view of {day} first"
+            )
+        inputs[view.table] = snapshot.key
+    inputs |= _candidate_keys(house, for_day)
+    inputs["rule"] = fingerprint(scenario.candidates)
+    inputs["code"] = code(*_CODE)
+    return Plan(stage=STAGE, table=scores(scenario), day=for_day, part=line, inputs=inputs)
+
+
+def staged(house: House, plan: Plan) -> Staged | None:
+    """What the plan asks for, if it is written, whole and not yet live."""
+    return restage(house.store, plan.table, plan.day, plan.key, shards=1, **plan.cuts)
+
+
+def _rows_there(house: House, plan: Plan) -> int | None:
+    """Rows of the planned scores, if they are live or staged."""
+    found = live(house.store, plan)
+    if found is not None:
+        return found.rows
+    waiting = staged(house, plan)
+    return None if waiting is None else sum(file.rows for file in waiting.files)
+
+
+def _score(house: House, day: date, name: str) -> StageRecord:
+    plan = plan_scores(house, day, name)
+    rows_out = _rows_there(house, plan)
+    again = rows_out is not None
+    started, clock = now(), time.perf_counter()
+    if rows_out is None:
+        version = needed_version(house, day, name)
+        line = load(house, recipes.get(house.scenario.name, name), version)
+        encoder = encoder_of(house, day, version.id_maps_key)
+        blocks = _candidates(house, plan.day)
+        rows = (_scored(house, line, encoder, version, plan.day, block) for block in blocks)
+        written = stage(house.store, plan, Built(rows=rows))
+        rows_out = sum(file.rows for file in written.files)
+    return StageRecord(
+        stage=STAGE,
+        table=plan.table.name,
+        day=plan.day,
+        part=name,
+        key=plan.key,
+        repeated=again,
+        rows_in=None,
+        rows_out=rows_out,
+        inputs=dict(plan.inputs),
+        started_at=None if again else started,
+        seconds=None if again else time.perf_counter() - clock,
+    )
+
+
+def _scored(
+    house: House, line: Line, encoder: Encoder, version: Version, for_day: date, block: pl.DataFrame
+) -> pl.DataFrame:
+    """Probabilities of a block of pairs, ordered by user and rank."""
+    arrays = encoder.encode(block)
+    unknown = encoder.unknown_keys(arrays)
+    scored = score_arrays(line, arrays)
+    table = scores(house.scenario)
+    return (
+        block.select("user_id", "item_id", "request_id")
+        .with_columns(
+            *(pl.Series(name, values) for name, values in scored.items()),
+            pl.Series("unknown_user", unknown["user"]),
+            pl.Series("unknown_item", unknown["item"]),
+            pl.lit(version.version).alias("model_version"),
+            pl.lit(house.day_start(for_day), dtype=pl.Datetime("us")).alias("features_as_of"),
+        )
+        .sort("user_id", "request_id", "pctcvr", "item_id", descending=[False, False, True, False])
+        .with_columns(
+            pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id", "request_id").alias("user_rank")
+        )
+        .select(table.schema.names)
+    )
+
+
+def _candidates(house: House, for_day: date) -> Iterator[pl.DataFrame]:
+    """Blocks of pairs with their features: from the candidates log if one was delivered, else by rule."""
+    scenario, store = house.scenario, house.store
+    snapshots: dict[str, pl.LazyFrame | None] = {
+        view.name: store.scan(view_table(view, scenario), [for_day]) for view in scenario.views
+    }
+    log = scenario.candidates_log
+    if log is not None and store.generation(events(log), for_day) is not None:
+        return from_log(store.scan(events(log), [for_day]), scenario, snapshots, BLOCK)
+    impressions, clicks = (_recent(house, source, for_day) for source in _rule_sources(house))
+    return from_rule(impressions, clicks, scenario, snapshots, for_day, BLOCK)
+
+
+def _candidate_keys(house: House, for_day: date) -> dict[str, str]:
+    """Generations that decide which pairs are scored."""
+    store, log = house.store, house.scenario.candidates_log
+    if log is not None and (found := store.generation(events(log), for_day)) is not None:
+        return {f"{log.table} {for_day}": found.key}
+    keys = {}
+    for source in _rule_sources(house):
+        for arrived in _rule_days(house, source, for_day):
+            generation = store.generation(events(source), arrived)
+            if generation is not None:
+                keys[f"{source.table} {arrived}"] = generation.key
+    return keys
+
+
+def _rule_sources(house: House) -> tuple[Source, Source]:
+    """Sources that the rule reads: who was active, and what was clicked."""
+    scenario = house.scenario
+    return scenario.impressions, scenario.source(scenario.funnel[scenario.funnel.click].log)
+
+
+def _rule_days(house: House, source: Source, for_day: date) -> tuple[date, ...]:
+    rule = house.scenario.candidates
+    back = rule.user_days if source.role == "impression" else rule.item_days
+    return days_between(for_day - timedelta(days=back), for_day - timedelta(days=1))
+
+
+def _recent(house: House, source: Source, for_day: date) -> pl.LazyFrame:
+    return house.store.scan(events(source), _rule_days(house, source, for_day)).drop("dt")

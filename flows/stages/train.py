@@ -1,0 +1,202 @@
+"""Stage "train": score the day with the model as it stands, then learn from the day; line by line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from features.batches import fresh_rows, training_batches
+from features.bookkeeping import METRICS, MODELS
+from features.calendar import day_of
+from features.fingerprint import canonical, fingerprint
+from features.generation import Generation
+from features.schemas import samples
+from flows import recipes
+from flows.house import House
+from flows.recipes import Recipe
+from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
+from flows.stages.evaluate import evaluate
+from flows.stages.record import StageRecord
+from flows.stages.sample import plan_sample
+from flows.stages.settle import Built, Plan, code, live, repeated, settle
+from flows.stages.version import Version, load, parent_of
+from models import checkpoint
+from models.batch import Batch
+from models.line import Line
+from models.train import train_one_pass
+
+STAGE = "train"
+_READS = ("features/encode.py", "features/batches.py", "features/labels.py")
+_CODE = ("models", *_READS, "flows/stages/train.py")
+
+
+def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
+    """Evaluate and train every line on the rows whose labels became final since its parent.
+
+    Raises:
+        MissingStage: the day has no samples.
+        UsageError: an unknown recipe.
+        NotFinite: a loss or gradient was not finite; no version was written.
+    """
+    # Batches are small: a second thread would mostly wait, and the bytes must not depend on their number.
+    torch.set_num_threads(1)
+    grown = grow_id_maps(house, day)
+    chosen = [recipes.get(house.scenario.name, name) for name in lines]
+    return (grown, *(record for recipe in chosen for record in _train(house, day, recipe, grown.key)))
+
+
+def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
+    """Whether the id maps or some line's metrics or model of the day are not what they should be."""
+    maps = plan_id_maps(house, day)
+    if live(house.store, maps) is None:
+        return True
+    for name in lines:
+        recipe = recipes.get(house.scenario.name, name)
+        plan = plan_model(house, day, recipe, maps.key)
+        if _trained(house, plan) is None or live(house.store, plan_metrics(house, day, recipe)) is None:
+            return True
+    return False
+
+
+def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Plan:
+    """What a version depends on: its parent, the samples, the id maps, the recipe and the code."""
+    parent = parent_of(house, recipe.name, day)
+    inputs = {
+        "parent": parent.version if parent else "none",
+        "id_maps": id_maps_key,
+        "recipe": fingerprint(recipe.settings()),
+        "code": code(*_CODE),
+        "torch": torch.__version__,
+        **_sample_keys(house, day, _since(house, day, parent)),
+    }
+    return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
+
+
+def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
+    """What the prequential metrics depend on: the version before the day, and the day's samples."""
+    parent = parent_of(house, recipe.name, day)
+    inputs = {
+        "model": parent.version if parent else "none",
+        "code": code("models/metrics.py", "models/score.py", "flows/stages/evaluate.py", *_READS),
+        **_sample_keys(house, day, _since(house, day, parent)),
+    }
+    return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
+
+
+def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterator[StageRecord]:
+    parent = parent_of(house, recipe.name, day)
+    metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
+    evaluated, trained = live(house.store, metrics), _trained(house, model)
+    if evaluated is not None and trained is not None:
+        yield repeated(metrics, evaluated)
+        yield repeated(model, trained)
+        return
+    since, until = _since(house, day, parent), house.watermark(day)
+    rows = fresh_rows(
+        house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt"),
+        house.scenario,
+        since,
+        until,
+    )
+    line = load(house, recipe, parent)
+    yield settle(house.store, metrics, lambda: evaluate(house, line, parent, rows))
+    if live(house.store, model) is not None and trained is None:
+        _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
+    yield settle(house.store, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+
+
+def _trained(house: House, plan: Plan) -> Generation | None:
+    """The planned version, if its checkpoint is there too."""
+    found = live(house.store, plan)
+    return found if (house.store.root / _folder(plan)).is_dir() else None
+
+
+def _folder(plan: Plan) -> Path:
+    """The checkpoint of a planned version, below the warehouse."""
+    return Path("checkpoints") / str(plan.part) / plan.key
+
+
+def _learn(
+    house: House,
+    day: date,
+    recipe: Recipe,
+    line: Line,
+    parent: Version | None,
+    rows: pl.LazyFrame,
+    plan: Plan,
+) -> Built:
+    """One pass, then the checkpoint; the row of the table ``models`` is what makes it a version."""
+    encoder = encoder_of(house, day, plan.inputs["id_maps"])
+    batches = training_batches(
+        rows,
+        house.scenario,
+        encoder,
+        batch_rows=recipe.batch_rows,
+        window_rows=recipe.window_rows,
+        seed=int(np.random.SeedSequence([recipe.seed, day.toordinal()]).generate_state(1)[0]),
+    )
+    report = train_one_pass(line, map(Batch.from_numpy, batches))
+    version = plan.key
+    folder = _folder(plan)
+    home = (house.store.root / folder).parent
+    home.mkdir(parents=True, exist_ok=True)
+    for debris in home.glob(".*"):  # of runs that were killed; one run at a time holds the warehouse
+        shutil.rmtree(debris, ignore_errors=True)
+    told: dict[str, object] = {
+        "model_version": version,
+        "parent_version": parent.version if parent else None,
+        "watermark": house.watermark(day),
+        "trained_since": _since(house, day, parent),
+        "rows": report.rows,
+        "steps": line.steps,
+        "parameters": line.num_parameters,
+        "id_maps_key": plan.inputs["id_maps"],
+        "recipe": canonical(recipe.settings()),
+        "inputs": canonical(dict(plan.inputs)),
+        "losses": canonical(report.mean_loss),
+        "checkpoint": folder.as_posix(),
+    }
+    lineage = {
+        "scenario": house.scenario.name,
+        "line": recipe.name,
+        "day": day.isoformat(),
+        **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
+    }
+    checkpoint.save(house.store.root / folder, line.state(), lineage)
+    frame = pl.DataFrame([told], schema_overrides=_TYPES)
+    skipped = 0 if parent is None else (day - parent.day).days - 1
+    return Built(rows=frame, notes={"trained": report.trained, "days_skipped": skipped})
+
+
+_TYPES = {
+    "parent_version": pl.String(),
+    "watermark": pl.Datetime("us"),
+    "trained_since": pl.Datetime("us"),
+    "rows": pl.Int64(),
+    "steps": pl.Int64(),
+    "parameters": pl.Int64(),
+}
+
+
+def _since(house: House, day: date, parent: Version | None) -> datetime:
+    """Labels final by this instant have been learned; a line without parent begins with the day."""
+    return house.day_start(day) if parent is None else parent.watermark
+
+
+def _sample_days(house: House, day: date, since: datetime) -> list[date]:
+    """Days of exposure whose labels may have become final after ``since`` and by the end of ``day``."""
+    first = day_of(since, house.scenario.zone) - timedelta(days=house.scenario.restated_days)
+    return [known for known in house.store.days(samples(house.scenario)) if first <= known <= day]
+
+
+def _sample_keys(house: House, day: date, since: datetime) -> dict[str, str]:
+    return {
+        f"samples {exposed}": plan_sample(house, exposed, day).key
+        for exposed in _sample_days(house, day, since)
+    }

@@ -1,0 +1,97 @@
+"""Model versions: which one a day starts from, and the trained line that it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from features.bookkeeping import MODELS
+from features.encode import Layout
+from features.errors import BadWarehouse
+from flows.house import House
+from flows.recipes import Recipe
+from models import checkpoint
+from models.batch import InputSpec
+from models.line import Line
+
+
+@dataclass(frozen=True)
+class Version:
+    """A trained model version, as the table ``models`` tells of it.
+
+    Attributes:
+        day: logical date up to which it has learned.
+        line: name of its recipe.
+        version: hash of parent, inputs, recipe and code.
+        watermark: labels final by this instant (naive UTC) have been learned.
+        id_maps_key: generation of the id maps of its day.
+        folder: its checkpoint.
+    """
+
+    day: date
+    line: str
+    version: str
+    watermark: datetime
+    id_maps_key: str
+    folder: Path
+
+
+def parent_of(house: House, line: str, day: date) -> Version | None:
+    """The version that training on ``day`` starts from: the line's newest of an earlier day.
+
+    A day that was never run leaves a gap, which the next run closes: it learns all labels that became
+    final since its parent's watermark.
+    """
+    known = [earlier for earlier in house.store.days(MODELS, line=line) if earlier < day]
+    return version_of(house, line, known[-1]) if known else None
+
+
+def version_of(house: House, line: str, day: date) -> Version | None:
+    """The line's version of a day."""
+    found = house.store.generation(MODELS, day, line=line)
+    if found is None:
+        return None
+    (row,) = house.store.scan(MODELS, [day], line=line).collect().rows(named=True)
+    return Version(
+        day=day,
+        line=line,
+        version=row["model_version"],
+        watermark=row["watermark"],
+        id_maps_key=row["id_maps_key"],
+        folder=house.store.root / row["checkpoint"],
+    )
+
+
+def load(house: House, recipe: Recipe, version: Version | None) -> Line:
+    """The line as ``version`` left it, or a fresh one; every byte of a checkpoint is verified.
+
+    Raises:
+        BadWarehouse: the checkpoint is missing, damaged or of another shape.
+    """
+    layout = Layout.of(house.scenario.features)
+    spec = InputSpec(layout.num_rows, len(layout.singles), layout.bag_lengths, len(layout.dense_columns))
+    line = Line.fresh(
+        spec,
+        house.scenario.funnel,
+        architecture=recipe.architecture,
+        method=recipe.method,
+        balancer=recipe.balancer,
+        dim=recipe.dim,
+        dense_rate=recipe.dense_rate,
+        embedding_rate=recipe.embedding_rate,
+        weight_decay=recipe.weight_decay,
+        averaging=recipe.averaging,
+        seed=recipe.seed,
+    )
+    if version is not None:
+        try:
+            state, _ = checkpoint.load(version.folder)
+            line.restore(state)
+        except (OSError, ValueError) as error:
+            raise BadWarehouse(
+                f"model {version.line} of {version.day}",
+                str(error),
+                f"restore {version.folder}, or remove it and run {version.day} again",
+            ) from error
+    return line

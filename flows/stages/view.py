@@ -1,0 +1,171 @@
+"""Stage "view": roll the day's events up, and compute every view as of the next day's start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import duckdb
+import polars as pl
+
+import sql
+from features.engine import connect
+from features.errors import MissingStage
+from features.fingerprint import fingerprint
+from features.generation import Generation
+from features.scenario import Rollup
+from features.schemas import events, rollup, view
+from features.snapshots import from_attributes, from_last_events, from_windows, lookback
+from features.tables import Table
+from features.view import Attributes, View, Windows
+from flows.house import House
+from flows.stages.record import StageRecord
+from flows.stages.settle import Built, Plan, code, live, settle
+
+STAGE = "view"
+_CODE = ("features/snapshots.py", "features/view.py", "flows/stages/view.py")
+
+
+def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
+    """Roll-ups of the day, then the views that are valid at its start (if missing) and at its end.
+
+    Raises:
+        MissingStage: the day's events have not been read.
+    """
+    del lines  # the same views serve every line
+    rolled = [
+        settle(house.store, plan_rollup(house, r, day), lambda r=r: _roll_up(house, r, day))  # type: ignore[misc]
+        for r in house.scenario.rollups
+    ]
+    return (
+        *rolled,
+        *(_snapshot(house, v, valid) for valid in (day, _next(day)) for v in house.scenario.views),
+    )
+
+
+def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
+    """Whether some roll-up or view is not what its inputs ask for."""
+    del lines
+    plans = [plan_rollup(house, r, day) for r in house.scenario.rollups]
+    plans += [plan_view(house, v, valid) for valid in (day, _next(day)) for v in house.scenario.views]
+    return any(live(house.store, plan) is None for plan in plans)
+
+
+def plan_rollup(house: House, declared: Rollup, day: date) -> Plan:
+    """What a roll-up of the day depends on: its events and its query."""
+    sources = [*_event_tables(house), *(events(house.scenario.source(name)) for name in declared.attributes)]
+    inputs = {f"{table.name} {day}": _needed(house, table, day).key for table in sources}
+    inputs["query"] = fingerprint([sql.load(declared.query).text, list(declared.counts)])
+    return Plan(stage=STAGE, table=rollup(declared, house.scenario), day=day, inputs=inputs)
+
+
+def plan_view(house: House, declared: View, valid: date) -> Plan:
+    """What a view depends on that is valid at the start of ``valid``: what had arrived before it."""
+    inputs = {name: generation.key for name, generation in _sources(house, declared, valid).items()}
+    inputs["definition"] = fingerprint([[f.definition for f in declared.features], declared.source])
+    inputs["code"] = code(*_CODE)
+    return Plan(stage=STAGE, table=view(declared, house.scenario), day=valid, inputs=inputs)
+
+
+def snapshot_of(house: House, declared: View, day: date) -> Generation | None:
+    """The snapshot that rows of ``day`` see: the youngest valid by its start and within the max age."""
+    table = view(declared, house.scenario)
+    oldest = day - timedelta(days=declared.max_age_days)
+    valid = [found for found in house.store.days(table) if oldest <= found <= day]
+    return house.store.generation(table, valid[-1]) if valid else None
+
+
+def _snapshot(house: House, declared: View, valid: date) -> StageRecord:
+    plan = plan_view(house, declared, valid)
+    sources = _sources(house, declared, valid)
+
+    def build() -> Built:
+        known = _compute(house, declared, valid, sources)
+        return Built(rows=known, notes={"sources": len(sources)})
+
+    return settle(house.store, plan, build)
+
+
+def _compute(house: House, declared: View, valid: date, sources: Mapping[str, Generation]) -> pl.LazyFrame:
+    scenario, store, source = house.scenario, house.store, declared.source
+    days = [generation.partition.day for generation in sources.values()]
+    if isinstance(source, Windows):
+        counted = _rollup(house, source)
+        parts = store.scan(rollup(counted, scenario), days)
+        return from_windows(declared, source, counted, parts, valid)
+    if isinstance(source, Attributes):
+        rows = store.scan(events(scenario.source(source.source)), days)
+        return from_attributes(declared, rows)
+    table, log = view(declared, scenario), scenario.source(source.source)
+    before = next((g.partition.day for name, g in sources.items() if name.startswith(table.name)), None)
+    previous = None if before is None else store.scan(table, [before])
+    arrived = [g.partition.day for name, g in sources.items() if name.startswith(log.table)]
+    return from_last_events(declared, source, log, previous, store.scan(events(log), arrived))
+
+
+def _sources(house: House, declared: View, valid: date) -> dict[str, Generation]:
+    """The generations that a view reads to be valid at the start of ``valid``, by table and day."""
+    store, scenario, source = house.store, house.scenario, declared.source
+    if isinstance(source, Windows):
+        table = rollup(_rollup(house, source), scenario)
+        return _between(house, table, valid - timedelta(days=lookback(declared)), valid)
+    if isinstance(source, Attributes):
+        told = scenario.source(source.source)
+        known = [day for day in store.days(events(told)) if day < valid]
+        if not known and told.timeless and store.generation(events(told), valid) is not None:
+            known = [valid]
+        return _between(house, events(told), known[-1], known[-1] + timedelta(days=1)) if known else {}
+    table, log = view(declared, scenario), scenario.source(source.source)
+    before = [day for day in store.days(table) if day < valid]
+    first = before[-1] if before else date.min
+    state = _between(house, table, first, first + timedelta(days=1)) if before else {}
+    return {**state, **_between(house, events(log), first, valid)}
+
+
+def _between(house: House, table: Table, first: date, end: date) -> dict[str, Generation]:
+    """Live generations of the days from ``first`` to before ``end``."""
+    found = {day: house.store.generation(table, day) for day in house.store.days(table) if first <= day < end}
+    return {f"{table.name} {day}": generation for day, generation in found.items() if generation is not None}
+
+
+def _needed(house: House, table: Table, day: date) -> Generation:
+    found = house.store.generation(table, day)
+    if found is None:
+        raise MissingStage(f"{table.name} of {day}", "not there", f"run the stage read of {day} first")
+    return found
+
+
+def _event_tables(house: House) -> list[Table]:
+    return [events(source) for source in (house.scenario.impressions, *house.scenario.events)]
+
+
+def _rollup(house: House, source: Windows) -> Rollup:
+    return next(declared for declared in house.scenario.rollups if declared.name == source.rollup)
+
+
+def _roll_up(house: House, declared: Rollup, day: date) -> Built:
+    """Run the roll-up's query over the day's arrivals."""
+    table = rollup(declared, house.scenario)
+    with connect(house.limits) as connection:
+        _events_view(connection, house, day)
+        for name in declared.attributes:
+            files = _needed(house, events(house.scenario.source(name)), day).files
+            connection.read_parquet([str(file) for file in files]).create_view(name)
+        counted = connection.sql(sql.load(declared.query).text).to_arrow_table()
+    return Built(rows=counted.cast(table.schema).sort_by([(name, "ascending") for name in table.sort_by]))
+
+
+def _events_view(connection: duckdb.DuckDBPyConnection, house: House, day: date) -> None:
+    """The relation ``events``: kind, user, item and day of everything that arrived on ``day``."""
+    parts = []
+    for source in (house.scenario.impressions, *house.scenario.events):
+        files = [str(file) for file in _needed(house, events(source), day).files]
+        connection.read_parquet(files).create_view(f"arrived_{source.name}")
+        parts.append(
+            f"SELECT '{source.name}' AS kind, user_id, item_id, day FROM arrived_{source.name}"  # noqa: S608
+        )
+    connection.execute("CREATE VIEW events AS " + " UNION ALL ".join(parts))
+
+
+def _next(day: date) -> date:
+    return day + timedelta(days=1)

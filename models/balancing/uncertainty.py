@@ -1,0 +1,37 @@
+"""Uncertainty weighting: the weights are learned from the size of the losses.
+
+Shapes: K objectives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.balancing.base import Balancer
+
+
+class Uncertainty(Balancer):
+    """``sum_k exp(-s_k) L_k + s_k / 2`` with a learned log-variance ``s_k``.
+
+    At rest ``exp(-s_k)`` is ``1 / (2 L_k)``: objectives weigh inversely to their loss. ``s_k`` is free to
+    go negative, which it must for the small cross-entropies of rare objectives. An objective without a
+    row in the batch (loss exactly 0) has no say: otherwise ``s_k / 2`` would pull its weight up with
+    every batch in which its labels are not final.
+
+    Source: Kendall, Gal, Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018,
+    equation 10, classification terms.
+
+    Args:
+        num_objectives: K.
+    """
+
+    def __init__(self, num_objectives: int) -> None:
+        super().__init__()
+        self.log_variance_K = nn.Parameter(torch.zeros(num_objectives))
+
+    def forward(self, losses_K: Tensor) -> Tensor:
+        """Combine the losses, shape (K,), into a scalar."""
+        present_K = losses_K.detach() != 0
+        terms_K = torch.exp(-self.log_variance_K) * losses_K + self.log_variance_K / 2
+        return torch.where(present_K, terms_K, 0.0).sum()

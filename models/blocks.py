@@ -1,0 +1,135 @@
+"""Layers that the architectures are built from, with networks of equal shape run side by side.
+
+Shapes: B rows, I input width, O output width, G groups that read the same input, N networks per group,
+S = G * N networks in all, E experts, K objectives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def _he_uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    """Initial weights for layers followed by ReLU (He et al., ICCV 2015, equation 10, uniform form)."""
+    bound = math.sqrt(6.0 / fan_in)
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
+class Networks(nn.Module):
+    """Multilayer perceptrons of equal shape with ReLU after every layer, as a few wide products.
+
+    Group g holds N networks that read the same input; their first layers are one matrix product. Network
+    ``n`` of group ``g`` has columns ``n * O .. (n + 1) * O`` of ``weights[0][g]`` and index ``g * N + n``
+    in every later layer.
+
+    Args:
+        width: I.
+        layers: output width of every layer, at least one.
+        groups: G.
+        per_group: N.
+        generator: source of the initial weights; biases start at zero.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: tuple[int, ...],
+        *,
+        groups: int = 1,
+        per_group: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if not layers:
+            raise ValueError("A network needs at least one layer, got layers=().")
+        self.groups, self.per_group, self.out_width = groups, per_group, layers[-1]
+        first, *later = layers
+        weights = [_he_uniform(groups, width, per_group * first, fan_in=width, generator=generator)]
+        biases = [nn.Parameter(torch.zeros(groups, 1, per_group * first))]
+        for before, after in zip(layers, later, strict=False):
+            weights.append(_he_uniform(groups * per_group, before, after, fan_in=before, generator=generator))
+            biases.append(nn.Parameter(torch.zeros(groups * per_group, 1, after)))
+        self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
+
+    def forward(self, x_GBI: Tensor) -> Tensor:
+        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
+        groups, rows, _ = x_GBI.shape
+        h_GBW = torch.baddbmm(self.biases[0], x_GBI, self.weights[0]).relu_()
+        h_SBO = h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
+        for weight_SIO, bias_S1O in zip(self.weights[1:], self.biases[1:], strict=True):
+            h_SBO = torch.baddbmm(bias_S1O, h_SBO, weight_SIO).relu_()
+        return h_SBO
+
+
+class Gate(nn.Module):
+    """Weights over experts that depend on the input: ``softmax(W x)``, linear and without bias.
+
+    Source: Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate
+    Mixture-of-Experts, KDD 2018, section 4.2; PLE uses the same form (RecSys 2020, equation 2).
+    Starts at W = 0, so that every expert begins with an equal say.
+
+    Args:
+        width: I.
+        num_experts: E.
+    """
+
+    def __init__(self, width: int, num_experts: int) -> None:
+        super().__init__()
+        self.weight_EI = nn.Parameter(torch.zeros(num_experts, width))
+
+    def forward(self, selector_BI: Tensor) -> Tensor:
+        """Weights of the experts, shape (E, B); each column sums to one."""
+        return torch.softmax(torch.matmul(self.weight_EI, selector_BI.T), dim=0)
+
+
+def mix(weight_EB: Tensor, experts: Sequence[Tensor]) -> Tensor:
+    """Weighted sum over experts, shape (B, O).
+
+    Args:
+        weight_EB: output of a ``Gate``.
+        experts: E outputs of shape (B, O), in the order of the gate. One by one they need no copy of all,
+            forward or backward.
+    """
+    first_B1, *weights = weight_EB.unsqueeze(2).unbind(dim=0)
+    mixed_BO = first_B1 * experts[0]
+    for weight_B1, expert_BO in zip(weights, experts[1:], strict=True):
+        mixed_BO = torch.addcmul(mixed_BO, weight_B1, expert_BO)
+    return mixed_BO
+
+
+class ObjectiveTowers(nn.Module):
+    """One tower per objective: a network and a linear layer to a single logit.
+
+    Args:
+        width: I.
+        num_objectives: K.
+        layers: output width of every hidden layer.
+        same_input: every tower reads the same input if true, its own otherwise.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_objectives: int,
+        layers: tuple[int, ...],
+        *,
+        same_input: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        groups, per_group = (1, num_objectives) if same_input else (num_objectives, 1)
+        self.hidden = Networks(width, layers, groups=groups, per_group=per_group, generator=generator)
+        bound = math.sqrt(3.0 / layers[-1])  # variance 1 / I: the logit starts on the scale of its input
+        self.weight_KO1 = nn.Parameter(
+            torch.empty(num_objectives, layers[-1], 1).uniform_(-bound, bound, generator=generator)
+        )
+        self.bias_K11 = nn.Parameter(torch.zeros(num_objectives, 1, 1))
+
+    def forward(self, x_GBI: Tensor) -> Tensor:
+        """Logits, shape (B, K), of one input for all (G = 1) or of one per objective (G = K)."""
+        return torch.baddbmm(self.bias_K11, self.hidden(x_GBI), self.weight_KO1).squeeze(2).T

@@ -1,0 +1,84 @@
+"""All embedding tables as one: a single gather per batch, whatever the number of fields.
+
+Shapes: B rows, F single-valued fields, L padded positions of all bags, P = F + L positions looked up,
+R rows of the packed table, D numbers per vector, X = (F + number of bags) * D columns that come out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.batch import PADDING_ROW
+
+
+class PackedEmbedding(nn.Module):
+    """Vectors of every field in one table; bags are the mean over what is not padding.
+
+    The table is a buffer, not a parameter: autograd would otherwise make a gradient as large as the
+    table. Training asks for ``gather``, which copies the vectors of the batch into a leaf of the graph,
+    and hands the leaf's gradient to ``LazyAdam``, so that the cost of a step does not grow with R.
+
+    Args:
+        num_rows: R, padding row 0 included.
+        dim: D.
+        bag_lengths: padded length of every bag, in the order of the bag columns.
+        scale: standard deviation of the normal initial values.
+        generator: source of the initial values.
+    """
+
+    weight_RD: Tensor
+
+    def __init__(
+        self,
+        num_rows: int,
+        dim: int,
+        *,
+        bag_lengths: tuple[int, ...] = (),
+        scale: float = 0.01,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        weight_RD = torch.empty(num_rows, dim).normal_(0.0, scale, generator=generator)
+        weight_RD[PADDING_ROW] = 0.0
+        self.register_buffer("weight_RD", weight_RD)
+        self.bag_lengths = bag_lengths
+
+    def gather(self, rows_BF: Tensor, bag_rows_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up every position once.
+
+        Returns:
+            The table rows, shape (B, P), and a copy of their vectors, shape (B, P, D).
+
+        Raises:
+            IndexError: a row is negative or not below R.
+        """
+        rows_BP = torch.cat((rows_BF, bag_rows_BL), dim=1) if self.bag_lengths else rows_BF
+        vectors_BPD = self.weight_RD.index_select(0, rows_BP.reshape(-1))
+        return rows_BP, vectors_BPD.view(*rows_BP.shape, self.weight_RD.shape[1])
+
+    def pool(self, vectors_BPD: Tensor, bag_rows_BL: Tensor) -> Tensor:
+        """Lay the vectors of the fields and the means of the bags side by side, shape (B, X).
+
+        An empty bag is the zero vector. Padding needs no mask here: its vector is zero, and what flows
+        back to it is dropped by the optimiser.
+        """
+        num_bag_positions = bag_rows_BL.shape[1]
+        num_fields = vectors_BPD.shape[1] - num_bag_positions
+        if not self.bag_lengths:
+            return vectors_BPD.flatten(1)
+        single_BFD, bags_BLD = vectors_BPD.split_with_sizes((num_fields, num_bag_positions), dim=1)
+        parts = [single_BFD.flatten(1)]
+        for rows_Bl, bag_BlD in zip(
+            bag_rows_BL.split_with_sizes(self.bag_lengths, dim=1),
+            bags_BLD.split_with_sizes(self.bag_lengths, dim=1),
+            strict=True,
+        ):
+            filled_B1 = (rows_Bl != PADDING_ROW).sum(dim=1, keepdim=True).clamp_(min=1)
+            parts.append(bag_BlD.sum(dim=1) / filled_B1)
+        return torch.cat(parts, dim=1)
+
+    def forward(self, rows_BF: Tensor, bag_rows_BL: Tensor) -> Tensor:
+        """Vectors for scoring, shape (B, X); no gradient reaches the table this way."""
+        _, vectors_BPD = self.gather(rows_BF, bag_rows_BL)
+        return self.pool(vectors_BPD, bag_rows_BL)

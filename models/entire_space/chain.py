@@ -1,0 +1,40 @@
+"""The chain rule of the funnel: conditional logits to log-probabilities per impression.
+
+Shapes: B rows, K objectives in the order of the funnel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from features.funnel import Funnel
+
+
+def log_reach(logits_BK: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
+    """Log-probabilities that an impression reaches each objective, and that it does not.
+
+    Reaching adds log-sigmoids along the path. Not reaching is the sum of disjoint ways to drop out: at
+    the parent or before, or at the objective itself. Both tails keep their precision and a gradient.
+
+    Source: ESMM's ``pCTCVR = pCTR * pCVR`` (SIGIR 2018, equation 1), along a tree and in logarithms.
+
+    Args:
+        logits_BK: logit of each objective given its parent.
+        funnel: the tree; parents come before their children.
+
+    Returns:
+        ``(reached_BK, missed_BK)``; ``exp(reached) + exp(missed)`` is one.
+    """
+    reached: list[Tensor] = []
+    missed: list[Tensor] = []
+    for objective, logit_B in zip(funnel, logits_BK.unbind(dim=1), strict=True):
+        reach_B, miss_B = logsigmoid(logit_B), logsigmoid(-logit_B)
+        parent = funnel.parent_index(objective)
+        if parent is not None:
+            miss_B = torch.logaddexp(missed[parent], reached[parent] + miss_B)
+            reach_B = reached[parent] + reach_B
+        reached.append(reach_B)
+        missed.append(miss_B)
+    return torch.stack(reached, dim=1), torch.stack(missed, dim=1)

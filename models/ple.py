@@ -1,0 +1,152 @@
+"""Progressive Layered Extraction: experts of their own and shared ones, separated level by level.
+
+Shapes: B rows, D input width, K objectives, M = K + 1 modules (one per objective, the shared one last),
+O expert output width, E experts that a gate selects from.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.blocks import Gate, Networks, ObjectiveTowers, mix
+
+
+class ExtractionLayer(nn.Module):
+    """One level (the paper's CGC block): experts, a gate per objective, and a shared gate unless last.
+
+    Args:
+        width: width of what the experts and gates read.
+        num_objectives: K.
+        layers: widths of an expert.
+        own: experts of each objective.
+        shared: experts that every gate selects.
+        same_input: all modules read the same input, as they do in the first level.
+        last: leave out the shared gate, whose output no level would read.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_objectives: int,
+        layers: tuple[int, ...],
+        *,
+        own: int,
+        shared: int,
+        same_input: bool,
+        last: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        groups, per_group = (1, num_objectives * own) if same_input else (num_objectives, own)
+        self.num_own = own
+        self.own_experts = Networks(width, layers, groups=groups, per_group=per_group, generator=generator)
+        self.shared_experts = Networks(width, layers, per_group=shared, generator=generator)
+        self.own_gates = nn.ModuleList(Gate(width, own + shared) for _ in range(num_objectives))
+        self.shared_gate = None if last else Gate(width, num_objectives * own + shared)
+
+    def forward(self, own_GBD: Tensor, shared_BD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Fuse the experts once per module.
+
+        Args:
+            own_GBD: previous output of each objective (G = K), or the one input of all (G = 1).
+            shared_BD: previous output of the shared module, or the input.
+
+        Returns:
+            Outputs of the objectives, shape (K, B, O), and of the shared module, shape (B, O), which is
+            ``None`` in the last level.
+        """
+        own = self.own_experts(own_GBD).unbind(dim=0)
+        shared = self.shared_experts(shared_BD.unsqueeze(0)).unbind(dim=0)
+        selectors = own_GBD.expand(len(self.own_gates), -1, -1).unbind(dim=0)
+        fused = []
+        for k, (gate, selector_BD) in enumerate(zip(self.own_gates, selectors, strict=True)):
+            mine = own[k * self.num_own : (k + 1) * self.num_own]
+            fused.append(mix(gate(selector_BD), (*mine, *shared)))
+        fused_KBO = torch.stack(fused)
+        if self.shared_gate is None:
+            return fused_KBO, None
+        return fused_KBO, mix(self.shared_gate(shared_BD), (*own, *shared))
+
+
+class PLE(Architecture):
+    """Levels of gated experts, then a tower per objective.
+
+    Gate k of a level selects the own experts of objective k and the shared experts, with the previous
+    output of objective k as selector; the shared gate selects all experts of its level and exists in
+    every level but the last. One level makes it CGC.
+
+    Source: Tang et al., Progressive Layered Extraction, RecSys 2020, equations 1-7 and Figures 4-5.
+
+    Args:
+        width: D.
+        num_objectives: K.
+        levels: one tuple of expert layer widths per level, lowest level first.
+        own: experts of each objective in a level.
+        shared: shared experts in a level.
+        layers: hidden widths of a tower.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_objectives: int,
+        *,
+        levels: tuple[tuple[int, ...], ...] = ((256,), (128,)),
+        own: int = 1,
+        shared: int = 1,
+        layers: tuple[int, ...] = (64,),
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if not levels or min(own, shared) < 1:
+            raise ValueError(
+                "PLE needs at least one level, one own and one shared expert; "
+                f"got levels={levels}, own={own}, shared={shared}."
+            )
+        widths = (width, *(level[-1] for level in levels))
+        self.levels = nn.ModuleList(
+            ExtractionLayer(
+                before,
+                num_objectives,
+                level,
+                own=own,
+                shared=shared,
+                same_input=depth == 0,
+                last=depth == len(levels) - 1,
+                generator=generator,
+            )
+            for depth, (level, (before, _)) in enumerate(zip(levels, pairwise(widths), strict=True))
+        )
+        self.towers = ObjectiveTowers(
+            widths[-1], num_objectives, layers, same_input=False, generator=generator
+        )
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Logits of each objective given its parent, shape (B, K)."""
+        own_KBO, shared_BO = x_BD.unsqueeze(0), x_BD
+        for level in self.levels:
+            own_KBO, shared_BO = level(own_KBO, shared_BO)
+        logits_BK: Tensor = self.towers(own_KBO)
+        return logits_BK
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters that every objective reaches.
+
+        Shared experts of all levels; below the last level also the shared gate and the own experts,
+        which it selects; two levels or more below the last also the own gates, whose outputs feed them.
+        """
+        shared: list[nn.Parameter] = []
+        for above, level in enumerate(cast(ExtractionLayer, level) for level in reversed(self.levels)):
+            shared += level.shared_experts.parameters()
+            if level.shared_gate is not None:
+                shared += [*level.shared_gate.parameters(), *level.own_experts.parameters()]
+            if above >= 2:
+                shared += level.own_gates.parameters()
+        return shared

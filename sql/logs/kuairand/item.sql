@@ -1,0 +1,21 @@
+-- grain:    item_id
+-- time:     none; the basic attributes of a video do not change, all were uploaded before the first day
+-- raw:      video_features_basic_pure
+-- verdict:  null for an item; DUPLICATE for a copy; NULL_KEY without an id
+-- why:      a video of no author or no music has id 0, which would make one busy author of them all
+SELECT
+    video_id AS item_id,
+    nullif(author_id, 0) AS author_id,
+    video_type,
+    upload_type,
+    video_duration / 1000 AS duration_s,
+    server_height / nullif(server_width, 0) AS aspect,
+    nullif(music_id, 0) AS music_id,
+    music_type::BIGINT AS music_type,
+    list_transform(string_split(tag, ','), lambda code: code::BIGINT) AS tags,
+    CASE
+        WHEN video_id IS NULL THEN 'NULL_KEY'
+        WHEN row_number() OVER (PARTITION BY video_id ORDER BY raw) > 1 THEN 'DUPLICATE'
+    END AS verdict,
+    CAST(raw AS VARCHAR) AS row_text
+FROM read_parquet($files) AS raw

@@ -1,0 +1,124 @@
+"""A stream of batches: every row that trains, once, in an order that depends on the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.batches import blocks, fresh_rows, training_batches
+from features.encode import Encoder, Layout, empty_map
+from features.scenarios.shop import SCENARIO
+from features.view import Dense, Feature
+
+#: So wide that no number is cut off.
+SPREAD = 1024.0
+NUMBER = Feature(
+    name="number",
+    expr=pl.col("number"),
+    dtype=pl.Int64(),
+    encoding=Dense(spread=SPREAD),
+    description="The row's own.",
+)
+TINY = replace(SCENARIO, context=(NUMBER,), views=())
+ENCODER = Encoder(Layout.of(TINY.features), empty_map())
+T0 = datetime(2026, 3, 27)
+HOUR = timedelta(hours=1)
+
+
+def rows(height: int) -> pl.DataFrame:
+    """Rows that carry their number in every column, in a way that differs from column to column."""
+    numbers = np.arange(height)
+    return pl.DataFrame(
+        {
+            "number": numbers,
+            "y_click": (numbers % 2).astype(np.int8),
+            "y_conversion": (numbers % 4 == 1).astype(np.int8),
+            "trains_click": numbers % 3 == 0,
+            "trains_conversion": numbers % 5 == 0,
+            "weight": (numbers / 8).astype(np.float32),
+        }
+    )
+
+
+def batches(
+    height: int, *, batch_rows: int, window_rows: int, seed: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
+    return training_batches(
+        rows(height).lazy(), TINY, ENCODER, batch_rows=batch_rows, window_rows=window_rows, seed=seed
+    )
+
+
+def numbers(batch: dict[str, np.ndarray]) -> np.ndarray:
+    """The rows' numbers, from spreads back to units."""
+    return np.rint(batch["dense"][:, 0] * SPREAD).astype(int)
+
+
+def order(height: int, *, batch_rows: int, window_rows: int, seed: int = 0) -> list[int]:
+    made = batches(height, batch_rows=batch_rows, window_rows=window_rows, seed=seed)
+    return [int(number) for batch in made for number in numbers(batch)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 200), st.integers(1, 64), st.integers(1, 250))
+def test_every_row_comes_once_and_keeps_its_labels_masks_and_weight(
+    height: int, batch_rows: int, window_rows: int
+) -> None:
+    seen: list[int] = []
+    for batch in batches(height, batch_rows=batch_rows, window_rows=window_rows):
+        n = numbers(batch)
+        assert 0 < len(n) <= batch_rows
+        assert (batch["y"] == np.stack([n % 2, n % 4 == 1], axis=1)).all()
+        assert (batch["trains"] == np.stack([n % 3 == 0, n % 5 == 0], axis=1)).all()
+        assert (batch["weight"] == n / 8).all()
+        # Shuffled within a window: a batch never mixes two.
+        assert len(set(n // window_rows)) == 1
+        seen += n.tolist()
+    assert sorted(seen) == list(range(height))
+    starts = [number // window_rows for number in seen]
+    assert starts == sorted(starts)
+
+
+def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
+    first = order(500, batch_rows=64, window_rows=250, seed=1)
+    assert first == order(500, batch_rows=64, window_rows=250, seed=1)
+    assert first != order(500, batch_rows=64, window_rows=250, seed=2)
+    assert first[:250] != list(range(250))
+
+
+def test_the_size_of_a_batch_does_not_change_the_order() -> None:
+    assert order(300, batch_rows=7, window_rows=100) == order(300, batch_rows=300, window_rows=100)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 50, 99, 100, 101, 1_000])
+def test_blocks_are_the_rows_in_order_and_full_but_for_the_last(block_rows: int) -> None:
+    whole = rows(100)
+    made = list(blocks(whole.lazy(), block_rows))
+    assert pl.concat(made).equals(whole)
+    assert {block.height for block in made[:-1]} <= {block_rows}
+    assert 0 < made[-1].height <= block_rows
+
+
+def test_a_row_trains_the_objectives_whose_labels_became_final_in_this_run() -> None:
+    """Windows 1 h and 2 days, lateness 1 h: a click is final after 2 h, a purchase after 50 h."""
+    hours = list(range(0, 120))
+    samples = pl.LazyFrame(
+        {
+            "exposed_at": [T0 + hour * HOUR for hour in hours],
+            "arrived_at": [T0 + hour * HOUR for hour in hours],
+        },
+        schema={"exposed_at": pl.Datetime("us"), "arrived_at": pl.Datetime("us")},
+    ).with_row_index("hour")
+    since, until = T0 + 72 * HOUR, T0 + 96 * HOUR
+    found = fresh_rows(samples, SCENARIO, since, until).collect()
+    assert found.select("hour", "trains_click", "trains_conversion").rows() == [
+        (hour, 72 <= hour + 2 < 96, 72 <= hour + 50 < 96)
+        for hour in hours
+        if 72 <= hour + 2 < 96 or 72 <= hour + 50 < 96
+    ]

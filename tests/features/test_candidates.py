@@ -1,0 +1,127 @@
+"""Which pairs are scored, against nested loops; and that blocks are bounded and never cut a user."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.candidates import from_log, from_rule
+from features.samples import add_context, join_views
+from features.scenario import CandidateRule
+from features.scenarios.shop import SCENARIO
+from features.views.shop import item_popularity, item_profile, user_activity
+
+FOR_DAY = date(2026, 3, 30)
+RULE = CandidateRule(user_days=2, item_days=1, items=3)
+SHOP = replace(SCENARIO, candidates=RULE, views=(item_profile.VIEW, user_activity.VIEW, item_popularity.VIEW))
+SNAPSHOTS: dict[str, pl.LazyFrame | None] = {
+    "item_profile": pl.LazyFrame(
+        {"item_id": ["a", "b"], "category": ["tea", "cups"], "brand_id": [1, 2], "price": [2.5, 3.5]}
+    ),
+    "user_activity": pl.LazyFrame(
+        {
+            "user_id": [1, 2],
+            "user_impression_count_3d": [10, 20],
+            "user_click_per_impression_1d": [0.1, 0.2],
+            "user_click_per_impression_3d": [0.3, 0.4],
+            "user_conversion_per_click_3d": [0.5, 0.6],
+        }
+    ),
+    "item_popularity": None,
+}
+Impression = tuple[int, int, int, str]  # user, days before the scored one, minute, surface
+
+
+def impressions(rows: list[Impression]) -> pl.LazyFrame:
+    return pl.LazyFrame(
+        [
+            (
+                f"i{n:03d}",
+                user,
+                "a",
+                FOR_DAY - timedelta(days=back),
+                datetime(2026, 3, 30) + timedelta(minutes=minute, days=-back),
+                surface,
+                n,
+            )
+            for n, (user, back, minute, surface) in enumerate(rows)
+        ],
+        schema={
+            "impression_id": pl.String,
+            "user_id": pl.Int64,
+            "item_id": pl.String,
+            "day": pl.Date,
+            "exposed_at": pl.Datetime("us"),
+            "surface": pl.String,
+            "position": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def clicks(rows: list[tuple[str, int]]) -> pl.LazyFrame:
+    return pl.LazyFrame(
+        [(item, FOR_DAY - timedelta(days=back)) for item, back in rows],
+        schema={"item_id": pl.String, "day": pl.Date},
+        orient="row",
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shown=st.lists(
+        st.tuples(
+            st.integers(1, 6), st.integers(1, 3), st.integers(0, 2), st.sampled_from(["home", "search"])
+        ),
+        max_size=15,
+    ),
+    clicked=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2)), max_size=15),
+    block_rows=st.integers(1, 12),
+)
+def test_the_rule_pairs_active_users_with_the_most_clicked_items(
+    shown: list[Impression], clicked: list[tuple[str, int]], block_rows: int
+) -> None:
+    blocks = list(from_rule(impressions(shown), clicks(clicked), SHOP, SNAPSHOTS, FOR_DAY, block_rows))
+    latest: dict[int, tuple[datetime, str, str, int]] = {}
+    for row in impressions(shown).collect().rows(named=True):
+        if row["day"] >= FOR_DAY - timedelta(days=2):
+            mine = (row["exposed_at"], row["impression_id"], row["surface"], row["position"])
+            latest[row["user_id"]] = max(latest.get(row["user_id"], mine), mine)
+    recent = [item for item, back in clicked if back <= 1]
+    live = sorted(sorted(set(recent), key=lambda item: (-recent.count(item), item))[:3])
+    expected = [
+        (user, item, latest[user][2], latest[user][3], None) for user in sorted(latest) for item in live
+    ]
+    columns = ["user_id", "item_id", "surface", "position", "request_id"]
+    # Blocks follow each other by user; within one, order is the scorer's to decide.
+    assert [row for block in blocks for row in sorted(block.select(columns).rows())] == expected
+    for block in blocks:
+        assert block.height <= max(block_rows, len(live))
+        joined = join_views(add_context(block.select(columns).lazy(), SHOP), SHOP.views, SNAPSHOTS).collect()
+        assert block.select(joined.columns).equals(joined)
+
+
+@pytest.mark.parametrize("block_rows", [1, 4, 5, 1_000])
+def test_a_candidates_log_comes_back_row_by_row_with_its_features(block_rows: int) -> None:
+    pairs = [(f"r{user}{request}", user, item) for user in (3, 1, 2) for request in (1, 2) for item in "ba"]
+    requested = pl.LazyFrame(
+        [(request, user, item, "home", 1) for request, user, item in pairs],
+        schema=["request_id", "user_id", "item_id", "surface", "position"],
+        orient="row",
+    )
+    blocks = list(from_log(requested, SHOP, SNAPSHOTS, block_rows))
+    together = pl.concat(blocks)
+    assert together.select("user_id", "request_id", "item_id").rows() == sorted(
+        (user, request, item) for request, user, item in pairs
+    )
+    users = [set(block["user_id"]) for block in blocks]
+    assert sum(map(len, users)) == len(set().union(*users)) == 3
+    prices = {"a": 2.5, "b": 3.5}
+    assert together["price"].to_list() == [prices[item] for item in together["item_id"]]
+    assert set(together.filter(pl.col("user_id") == 3)["user_impression_count_3d"]) == {0}
+    assert set(together["item_click_per_impression_3d"]) == {0.25}

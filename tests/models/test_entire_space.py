@@ -1,0 +1,165 @@
+"""Chain rule and losses against enumeration and against the papers' equations in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from features.funnel import Funnel
+from models.entire_space.base import EntireSpace
+from models.entire_space.chain import log_reach
+from models.entire_space.esmm import ESMM
+from models.entire_space.masked import Masked
+
+
+@settings(max_examples=30, deadline=None)
+@given(further=st.lists(st.integers(-1, 4), max_size=3), seed=st.integers(0, 2**32 - 1))
+def test_chain_equals_enumeration_of_every_outcome(
+    make_tree: Callable[..., Funnel], further: list[int], seed: int
+) -> None:
+    parents = [None, 0, *(None if p < 0 else min(p, k + 1) for k, p in enumerate(further))]
+    normal = np.random.default_rng(seed).normal(0, 3, (3, len(parents)))
+    reached_BK, missed_BK = log_reach(torch.from_numpy(normal), make_tree(*parents))
+    for row, p in enumerate(1 / (1 + np.exp(-normal))):
+        reach, miss = np.zeros(len(parents)), np.zeros(len(parents))
+        for outcome in product((0, 1), repeat=len(parents)):
+            chance = np.prod([p[k] if happens else 1 - p[k] for k, happens in enumerate(outcome)])
+            state: list[int] = []
+            for k, parent in enumerate(parents):
+                state.append(outcome[k] * (1 if parent is None else state[parent]))
+            reach += chance * np.array(state)
+            miss += chance * (1 - np.array(state))
+        np.testing.assert_allclose(reached_BK[row].exp(), reach, rtol=1e-10)
+        np.testing.assert_allclose(missed_BK[row].exp(), miss, rtol=1e-10)
+
+
+def test_reaching_and_missing_are_complementary_in_both_tails(make_tree: Callable[..., Funnel]) -> None:
+    logits_BK = torch.tensor(list(product((-60.0, -5.0, 0.0, 5.0, 60.0), repeat=3)), dtype=torch.float64)
+    reached_BK, missed_BK = log_reach(logits_BK, make_tree(None, 0, 1))
+    torch.testing.assert_close(torch.logaddexp(reached_BK, missed_BK), torch.zeros(125, 3).double())
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0])
+@pytest.mark.parametrize("size", [60.0, 200.0])
+def test_gradient_survives_both_tails(make_tree: Callable[..., Funnel], y: float, size: float) -> None:
+    """Certain and wrong in float32: the product of sigmoids has no gradient here."""
+    logits_BK = torch.full((1, 2), size if y == 0 else -size, requires_grad=True)
+    everything = torch.ones(1, 2, dtype=torch.bool)
+    losses_K = ESMM().losses(logits_BK, torch.full((1, 2), y), everything, torch.ones(1), make_tree(None, 0))
+    losses_K[1].backward()
+    assert torch.isfinite(losses_K).all()
+    assert (logits_BK.grad.abs() > 0.4).all()
+
+
+@pytest.fixture
+def rows(funnel: Funnel, make_labels: Callable[..., np.ndarray]) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    return {
+        "logits_BK": torch.from_numpy(rng.normal(0, 2, (24, 4))),
+        "y_BK": torch.from_numpy(make_labels(rng, 24, funnel)).double(),
+        "trains_BK": torch.from_numpy(rng.random((24, 4)) < 0.7),
+        "weight_B": torch.from_numpy(rng.uniform(0.2, 3, 24)),
+        "funnel": funnel,
+    }
+
+
+def cross_entropy(y: float, p: float) -> float:
+    return -np.log(p) if y else -np.log(1 - p)
+
+
+def expected(rows: dict[str, Any], parents: list[int | None], joint: bool) -> list[float]:
+    """Weighted means row by row: ESMM equation 3 if joint, PLE equation 8 otherwise."""
+    p = 1 / (1 + np.exp(-rows["logits_BK"].numpy()))
+    y, trains, weight = (rows[name].numpy() for name in ("y_BK", "trains_BK", "weight_B"))
+    means = []
+    for k, parent in enumerate(parents):
+        total = mass = 0.0
+        for i in range(len(y)):
+            if not trains[i, k] or (not joint and parent is not None and y[i, parent] != 1):
+                continue
+            product_of = p[i, k] * (p[i, parent] if joint and parent is not None else 1)
+            total += weight[i] * cross_entropy(y[i, k], product_of)
+            mass += weight[i]
+        means.append(total / mass)
+    return means
+
+
+@pytest.mark.parametrize(("method", "joint"), [(ESMM(), True), (Masked(), False)])
+def test_losses_equal_the_equations(rows: dict[str, Any], method: EntireSpace, joint: bool) -> None:
+    np.testing.assert_allclose(method.losses(**rows), expected(rows, [None, 0, 0, None], joint), rtol=1e-10)
+
+
+def test_gradients_equal_finite_differences(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
+    method = method_class()
+
+    def losses(logits_BK: Tensor) -> Tensor:
+        return method.losses(**(rows | {"logits_BK": logits_BK}))
+
+    assert torch.autograd.gradcheck(losses, rows["logits_BK"].requires_grad_())
+
+
+def test_row_order_does_not_matter(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
+    turned = {n: v.flip(0) if isinstance(v, Tensor) else v for n, v in rows.items()}
+    torch.testing.assert_close(
+        method_class().losses(**turned), method_class().losses(**rows), rtol=1e-12, atol=0
+    )
+
+
+def test_doubling_every_weight_changes_nothing(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
+    doubled = rows | {"weight_B": 2 * rows["weight_B"]}
+    torch.testing.assert_close(method_class().losses(**doubled), method_class().losses(**rows))
+
+
+def test_objective_without_rows_costs_nothing(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
+    rows["trains_BK"][:, 3] = False
+    logits_BK = rows["logits_BK"].requires_grad_()
+    losses_K = method_class().losses(**rows)
+    assert losses_K[3] == 0
+    losses_K[3].backward(retain_graph=True)
+    assert not logits_BK.grad.any()
+    losses_K.sum().backward()
+    assert not logits_BK.grad[:, 3].any()
+    assert logits_BK.grad[:, :3].any(dim=0).all()
+
+
+def test_labels_that_do_not_train_are_never_looked_at(
+    method_class: type[EntireSpace], rows: dict[str, Any]
+) -> None:
+    """A label that is not final may hold NaN: it must reach neither the loss nor the gradient."""
+    rows["trains_BK"][:, 0] = True
+    unknown = rows | {"y_BK": torch.where(rows["trains_BK"], rows["y_BK"], torch.nan)}
+    logits_BK = rows["logits_BK"].requires_grad_()
+    losses_K = method_class().losses(**unknown)
+    torch.testing.assert_close(losses_K, method_class().losses(**rows), rtol=0, atol=0)
+    losses_K.sum().backward()
+    assert torch.isfinite(logits_BK.grad).all()
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_batches_of_one_row_or_one_class_are_ordinary(
+    method_class: type[EntireSpace], funnel: Funnel, label: float, size: int
+) -> None:
+    logits_BK = torch.zeros(size, 4, requires_grad=True)
+    everything = torch.ones(size, 4, dtype=torch.bool)
+    losses_K = method_class().losses(
+        logits_BK, torch.full((size, 4), label), everything, torch.ones(size), funnel
+    )
+    assert losses_K.shape == (4,)
+    losses_K.sum().backward()
+    assert torch.isfinite(losses_K).all()
+    assert torch.isfinite(logits_BK.grad).all()
+
+
+def test_counted_rows_train(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
+    counts_BK = method_class().counts(rows["y_BK"], rows["trains_BK"], rows["funnel"])
+    assert counts_BK.dtype == torch.bool
+    assert not (counts_BK & ~rows["trains_BK"]).any()

@@ -1,0 +1,185 @@
+"""Which logit depends on which parameter, and what the networks compute, against references by loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.ple import PLE, ExtractionLayer
+from models.shared_bottom import SharedBottom
+from models.towers import Towers
+
+K, WIDTH = 3, 5
+
+
+def drawn(network: nn.Module) -> nn.Module:
+    """The network in float64 with every parameter random and most units alive: no zero hides a connection."""
+    generator = torch.Generator().manual_seed(5)
+    network.double()
+    for name, parameter in network.named_parameters():
+        parameter.data.normal_(1.0 if "bias" in name else 0.0, 0.5, generator=generator)
+    return network
+
+
+def inputs(rows: int = 40) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(1).normal(size=(rows, WIDTH)))
+
+
+def reach(network: nn.Module) -> dict[str, list[Tensor]]:
+    """For every parameter and logit: which of its elements move that logit."""
+    logits_BK = network(inputs())
+    moved: dict[str, list[Tensor]] = {}
+    for k in range(logits_BK.shape[1]):
+        network.zero_grad(set_to_none=False)
+        logits_BK[:, k].sum().backward(retain_graph=True)
+        for name, p in network.named_parameters():
+            moved.setdefault(name, []).append(torch.zeros_like(p) != 0 if p.grad is None else p.grad != 0)
+    return moved
+
+
+def network_of(experts: Networks, index: int, x_BI: np.ndarray) -> np.ndarray:
+    """One of the side-by-side networks, layer by layer."""
+    group, place = divmod(index, experts.per_group)
+    first = experts.weights[0].shape[2] // experts.per_group
+    columns = slice(place * first, (place + 1) * first)
+    h = x_BI @ experts.weights[0][group][:, columns].detach().numpy()
+    h = np.maximum(h + experts.biases[0][group][:, columns].detach().numpy(), 0)
+    for weight, bias in zip(list(experts.weights)[1:], list(experts.biases)[1:], strict=True):
+        h = np.maximum(h @ weight[index].detach().numpy() + bias[index].detach().numpy(), 0)
+    return h
+
+
+def tower_of(towers: ObjectiveTowers, k: int, x_BI: np.ndarray) -> np.ndarray:
+    h = network_of(towers.hidden, k, x_BI)
+    return (h @ towers.weight_KO1[k].detach().numpy() + towers.bias_K11[k].detach().numpy())[:, 0]
+
+
+def fuse(gate: Gate, selector: np.ndarray, experts: list[np.ndarray]) -> np.ndarray:
+    """PLE equations 2-3: softmax of a linear map of the selector, times the selected vectors."""
+    score = np.exp(selector @ gate.weight_EI.detach().numpy().T)
+    weight = score / score.sum(axis=1, keepdims=True)
+    return sum(weight[:, [e]] * expert for e, expert in enumerate(experts))
+
+
+def ple_reference(model: PLE, own: int, shared: int) -> np.ndarray:
+    modules = [inputs().numpy()] * (K + 1)
+    for level in model.levels:
+        assert isinstance(level, ExtractionLayer)
+        mine = [
+            [network_of(level.own_experts, k * own + e, modules[k]) for e in range(own)] for k in range(K)
+        ]
+        common = [network_of(level.shared_experts, e, modules[K]) for e in range(shared)]
+        fused = [fuse(level.own_gates[k], modules[k], mine[k] + common) for k in range(K)]
+        if level.shared_gate is not None:
+            fused.append(fuse(level.shared_gate, modules[K], [*chain.from_iterable(mine), *common]))
+        modules = fused
+    return np.stack([tower_of(model.towers, k, modules[k]) for k in range(K)], axis=1)
+
+
+LEVELS = [((8,),), ((8,), (6,)), ((8, 6), (7,), (6, 8))]
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize(("own", "shared"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+def test_ple_computes_the_papers_equations(
+    generator: torch.Generator, levels: tuple[tuple[int, ...], ...], own: int, shared: int
+) -> None:
+    model = drawn(PLE(WIDTH, K, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
+    np.testing.assert_allclose(
+        model(inputs()).detach(), ple_reference(model, own, shared), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_ple_gates_reach_exactly_what_the_paper_declares(
+    generator: torch.Generator, levels: tuple[tuple[int, ...], ...]
+) -> None:
+    """An own expert of the last level serves its objective alone; below, the shared gate serves all."""
+    own, shared, depth = 2, 2, len(levels)
+    moved = reach(
+        drawn(PLE(WIDTH, K, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
+    )
+    everyone, alone = (
+        np.ones((K * own, K), dtype=bool),
+        np.kron(np.eye(K, dtype=bool), np.ones((own, 1), dtype=bool)),
+    )
+    for j, level in enumerate(levels):
+        for part, count, declared in (
+            ("own_experts", K * own, alone if j == depth - 1 else everyone),
+            ("shared_experts", shared, np.ones((shared, K), dtype=bool)),
+        ):
+            first = [
+                m.transpose(1, 2).reshape(count, level[0], -1) for m in moved[f"levels.{j}.{part}.weights.0"]
+            ]
+            found = np.array([[bool(first[k][e].any()) for k in range(K)] for e in range(count)])
+            np.testing.assert_array_equal(found, declared, err_msg=f"level {j} {part}")
+        for gate in range(K):
+            name = f"levels.{j}.own_gates.{gate}.weight_EI"
+            found_gate = [bool(m.any()) for m in moved[name]]
+            assert found_gate == ([True] * K if j < depth - 2 else [k == gate for k in range(K)]), name
+        name = f"levels.{j}.shared_gate.weight_EI"
+        assert (name in moved) == (j < depth - 1)
+        assert all(m.any() for m in moved.get(name, []))
+
+
+def test_a_gate_starts_with_equal_weights_and_always_sums_to_one() -> None:
+    gate = Gate(WIDTH, 4).double()
+    torch.testing.assert_close(gate(inputs()), torch.full((4, 40), 0.25).double())
+    torch.testing.assert_close(drawn(gate)(inputs()).sum(dim=0), torch.ones(40).double())
+
+
+def test_mix_of_one_expert_is_that_expert() -> None:
+    x_BI = inputs()
+    torch.testing.assert_close(mix(torch.ones(1, 40).double(), [x_BI]), x_BI)
+
+
+def test_towers_share_nothing(generator: torch.Generator) -> None:
+    model = drawn(Towers(WIDTH, K, layers=(4, 3), generator=generator))
+    expected = np.stack([tower_of(model.towers, k, inputs().numpy()) for k in range(K)], axis=1)
+    np.testing.assert_allclose(model(inputs()).detach(), expected, rtol=1e-10)
+
+
+def test_shared_bottom_is_one_network_under_all_towers(generator: torch.Generator) -> None:
+    model = drawn(SharedBottom(WIDTH, K, bottom=(6, 4), layers=(3,), generator=generator))
+    bottom = network_of(model.bottom, 0, inputs().numpy())
+    expected = np.stack([tower_of(model.towers, k, bottom) for k in range(K)], axis=1)
+    np.testing.assert_allclose(model(inputs()).detach(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_ple_names_its_shared_parameters(
+    generator: torch.Generator, levels: tuple[tuple[int, ...], ...]
+) -> None:
+    assert_shared_is_declared(PLE(WIDTH, K, levels=levels, own=2, shared=2, generator=generator))
+
+
+def test_shared_parameters_are_those_that_several_objectives_reach(
+    architecture_class: Callable[..., Architecture], generator: torch.Generator
+) -> None:
+    assert_shared_is_declared(architecture_class(WIDTH, K, generator=generator))
+
+
+def assert_shared_is_declared(model: Architecture) -> None:
+    declared = {id(p) for p in model.shared_parameters()}
+    moved = reach(drawn(model))
+    found = {id(p) for name, p in model.named_parameters() if (torch.stack(moved[name]).sum(dim=0) > 1).any()}
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[i] for i in found} == {names[i] for i in declared}
+    assert len(model.shared_parameters()) == len(declared), "named twice"
+
+
+def test_ple_without_experts_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="one shared expert"):
+        PLE(WIDTH, K, shared=0, generator=generator)
+
+
+def test_a_network_without_layers_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="at least one layer"):
+        Networks(WIDTH, (), per_group=1, generator=generator)
