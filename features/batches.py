@@ -10,7 +10,11 @@ import polars as pl
 
 from features.encode import Encoder
 from features.labels import newly_final
+from features.sampling.base import Propensity, Sampling
+from features.sampling.everything import Everything
 from features.scenario import Scenario
+
+_EVERYTHING = Everything()
 
 
 def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:
@@ -50,13 +54,28 @@ def training_batches(
     batch_rows: int,
     window_rows: int,
     seed: int,
+    sampling: Sampling = _EVERYTHING,
+    sampling_seed: int = 0,
+    propensity: Propensity | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Encoded batches with labels, shuffled within windows of ``window_rows``.
 
     Keys beside those of ``Encoder.encode``: ``y`` (B, K) float32, ``trains`` (B, K) bool, ``weight`` (B,).
+
+    Args:
+        rows: as ``fresh_rows`` gives them.
+        scenario: the scenario.
+        encoder: turns readable features into arrays.
+        batch_rows: rows of a batch, at most.
+        window_rows: rows that are read and shuffled together; sampling makes fewer or more of them.
+        seed: of the shuffle.
+        sampling: which of the rows train which objectives.
+        sampling_seed: of the sampling; the same on every day of a line.
+        propensity: as ``Sampling.sample`` takes it.
     """
     order = np.random.default_rng(seed)
-    for window in blocks(rows, window_rows):
+    for read in blocks(rows, window_rows):
+        window = sampling.sample(read, scenario.funnel, seed=sampling_seed, propensity=propensity)
         arrays = {**encoder.encode(window), **targets(window, scenario)}
         shuffled = order.permutation(window.height)
         for start in range(0, window.height, batch_rows):

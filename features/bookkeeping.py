@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from features.encode import MAP_SCHEMA
+from features.id_maps import MAP_SCHEMA
 from features.scenario import TIMESTAMP
 from features.tables import Table, arrow_schema
 
@@ -28,16 +28,18 @@ QUARANTINE = Table(
 ID_MAPS = Table(
     name="id_maps",
     schema=arrow_schema(MAP_SCHEMA),
-    sort_by=("vocabulary", "id_int", "id_text"),
+    sort_by=("vocabulary", "id_int", "id_text", "edge"),
     description="Id maps after a day: which id owns which embedding row of its vocabulary; dt is the day.",
     columns={
         "dt": _DT,
         "vocabulary": "Name of the vocabulary; features may share one.",
         "id_int": "The id, where ids are integers.",
         "id_text": "The id, where ids are text.",
+        "edge": "Lower edge of a learned bin, in the unit of the feature; such an entry has no id.",
         "row": "Row within the vocabulary; null until the id is admitted. 0 is missing, 1 is unknown.",
-        "count": "Impressions with this id so far.",
-        "first_seen": "First day with this id.",
+        "row_since": "Day on which it got the row; the embedding row began anew on that day.",
+        "count": "Impressions with this id since first_seen; of a bin, values on the day it was learned.",
+        "first_seen": "First day with this id, since it was last forgotten.",
         "last_seen": "Latest day with this id.",
     },
 )
@@ -54,6 +56,8 @@ MODELS = Table(
             ("steps", pa.int64()),
             ("parameters", pa.int64()),
             ("id_maps_key", pa.string()),
+            ("feature_set", pa.string()),
+            ("features", pa.string()),
             ("recipe", pa.string()),
             ("inputs", pa.string()),
             ("losses", pa.string()),
@@ -69,10 +73,12 @@ MODELS = Table(
         "parent_version": "Version that the training started from; null for the first.",
         "watermark": "Labels final by this instant (UTC) have been learned.",
         "trained_since": "Labels final by this instant had been learned before.",
-        "rows": "Impressions that trained at least one objective.",
+        "rows": "Rows learned, copies that a sampling policy makes included.",
         "steps": "Updates.",
         "parameters": "Trainable numbers.",
         "id_maps_key": "Generation of the id maps that the model reads ids with.",
+        "feature_set": "Name and hash of the features that it was trained on.",
+        "features": "These features in order, each with its view, the view's version and encoding, JSON.",
         "recipe": "Every setting of the line, JSON.",
         "inputs": "Generations of the tables that were read, JSON.",
         "losses": "Mean training loss per objective, JSON.",

@@ -97,7 +97,7 @@ def _side(
     """Join every view whose entity is at hand on this side; also the names of those views."""
     joined = []
     for view in scenario.views:
-        if view.name not in taken and view.entity in rows.collect_schema().names():
+        if view.name not in taken and set(view.keys) <= set(rows.collect_schema().names()):
             rows = join_views(rows, [view], snapshots)
             joined.append(view.name)
     return rows, joined

@@ -1,8 +1,8 @@
 """Readable features to integers and floats; the same code for training and for scoring.
 
 Ids become rows of one packed embedding table. Row 0 of the table is padding. Each vocabulary owns a fixed
-range of rows: the first is "missing" (null), the second "unknown" (an id not admitted yet), then the ids in
-the order of their admission. The id maps are append-only, so a row never changes its id.
+range of rows: the first is "missing" (null), the second "unknown" (an id without a row of its own), then
+the ids of an id map, the buckets of a hash, or the bins of a quantity.
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from features.view import Category, Dense, Feature
+from features.encodings import FIRST, MISSING, UNKNOWN, Binned, Category, Dense, Embedded, Hashed
+from features.hashing import cross, hash_ids
+from features.id_maps import check_rows, vocabularies
+from features.view import Feature
 
-#: Columns of an id map; ids that are integers stand in ``id_int``, all others in ``id_text``.
-MAP_SCHEMA = {
-    "vocabulary": pl.String(),
-    "id_int": pl.Int64(),
-    "id_text": pl.String(),
-    "row": pl.Int32(),
-    "count": pl.Int64(),
-    "first_seen": pl.Date(),
-    "last_seen": pl.Date(),
-}
-MISSING, UNKNOWN, FIRST = 0, 1, 2
 #: Spreads from its centre at which a quantity is cut off: one wild value must not throw a model off.
 CLIP = 8.0
 
@@ -41,6 +33,7 @@ class Layout:
         dense: quantities, in the order of ``dense``.
         offsets: first packed row of every vocabulary.
         num_rows: rows of the packed table, padding included.
+        vocabularies: the encoding behind every vocabulary.
     """
 
     singles: tuple[Feature, ...]
@@ -48,40 +41,37 @@ class Layout:
     dense: tuple[Feature, ...]
     offsets: Mapping[str, int]
     num_rows: int
+    vocabularies: Mapping[str, Embedded]
 
     @classmethod
     def of(cls, features: Sequence[Feature]) -> Layout:
         """The layout of these features.
 
         Raises:
-            ValueError: two features give one vocabulary different capacities.
+            ValueError: two features declare one vocabulary differently, an id is neither integer nor
+                string, or a cross names a feature that does not have one id a row.
         """
-        capacities: dict[str, int] = {}
-        for feature in features:
-            if isinstance(feature.encoding, Category):
-                declared = capacities.setdefault(feature.encoding.vocabulary, feature.encoding.capacity)
-                if declared != feature.encoding.capacity:
-                    raise ValueError(
-                        f"Vocabulary {feature.encoding.vocabulary!r} has capacity {declared} and, in feature "
-                        f"{feature.name!r}, {feature.encoding.capacity}. Give both the same."
-                    )
+        declared = vocabularies(features)
         offsets, next_row = {}, 1
-        for vocabulary, capacity in capacities.items():
+        for vocabulary, encoding in declared.items():
             offsets[vocabulary] = next_row
-            next_row += capacity
-        categories = [f for f in features if isinstance(f.encoding, Category)]
-        return cls(
-            singles=tuple(f for f in categories if _category(f).length == 0),
-            bags=tuple(f for f in categories if _category(f).length > 0),
+            next_row += encoding.capacity
+        embedded = [f for f in features if not isinstance(f.encoding, Dense)]
+        layout = cls(
+            singles=tuple(f for f in embedded if _embedded(f).length == 0),
+            bags=tuple(f for f in embedded if _embedded(f).length > 0),
             dense=tuple(f for f in features if isinstance(f.encoding, Dense)),
             offsets=offsets,
             num_rows=next_row,
+            vocabularies=declared,
         )
+        layout._check_crosses()
+        return layout
 
     @property
     def bag_lengths(self) -> tuple[int, ...]:
         """Padded length of each bag."""
-        return tuple(_category(feature).length for feature in self.bags)
+        return tuple(_embedded(feature).length for feature in self.bags)
 
     @property
     def dense_columns(self) -> tuple[str, ...]:
@@ -93,77 +83,25 @@ class Layout:
                 names.append(f"{feature.name}_missing")
         return tuple(names)
 
-
-def empty_map() -> pl.DataFrame:
-    """The id map before the first day."""
-    return pl.DataFrame(schema=MAP_SCHEMA)
-
-
-def grow(id_map: pl.DataFrame, rows: pl.LazyFrame, layout: Layout, day: date) -> pl.DataFrame:
-    """The id map after a day: counts added, and ids that were seen often enough admitted.
-
-    A vocabulary counts the impressions of its single-valued features (of its lists if it has no other).
-    New rows go to ids in their own order, so that the map does not depend on the order of the log. A full
-    vocabulary admits no more; the rest stays unknown.
-
-    Args:
-        id_map: as of the day before, columns of ``MAP_SCHEMA``.
-        rows: the day's new samples.
-        layout: the features.
-        day: the day, for first and last seen.
-    """
-    singles = {_category(f).vocabulary for f in layout.singles}
-    readers: dict[str, list[Feature]] = {}
-    for feature in (*layout.singles, *layout.bags):
-        vocabulary = _category(feature).vocabulary
-        if _category(feature).length == 0 or vocabulary not in singles:
-            readers.setdefault(vocabulary, []).append(feature)
-    columns = [feature.name for group in readers.values() for feature in group]
-    seen = rows.select(columns).collect(engine="streaming")
-    parts = []
-    for vocabulary, features in sorted(readers.items()):
-        known = id_map.filter(pl.col("vocabulary") == vocabulary)
-        parts.append(
-            _grow_one(known, vocabulary, [seen[f.name] for f in features], _category(features[0]), day)
-        )
-    return pl.concat(parts).select(MAP_SCHEMA.keys())
-
-
-def _grow_one(
-    known: pl.DataFrame, vocabulary: str, values: list[pl.Series], encoding: Category, day: date
-) -> pl.DataFrame:
-    flat = pl.concat([v.explode() if isinstance(v.dtype, pl.List) else v for v in values]).drop_nulls()
-    key = "id_int" if flat.dtype.is_integer() else "id_text"
-    fresh = flat.rename(key).value_counts(name="fresh")
-    merged = (
-        known.join(fresh, on=key, how="full", coalesce=True)
-        .with_columns(
-            pl.lit(vocabulary).alias("vocabulary"),
-            pl.col("count").fill_null(0) + pl.col("fresh").fill_null(0).cast(pl.Int64),
-            pl.col("first_seen").fill_null(day),
-            pl.when(pl.col("fresh").is_not_null())
-            .then(pl.lit(day))
-            .otherwise("last_seen")
-            .alias("last_seen"),
-        )
-        .sort(key)
-    )
-    used = FIRST + merged["row"].count()
-    admitted = pl.col("row").is_null() & (pl.col("count") >= encoding.admit)
-    place = used + admitted.cum_sum().cast(pl.Int32) - 1
-    return merged.with_columns(
-        pl.when(admitted & (place < encoding.capacity))
-        .then(place)
-        .otherwise("row")
-        .cast(pl.Int32)
-        .alias("row")
-    ).select(MAP_SCHEMA.keys())
+    def _check_crosses(self) -> None:
+        ids = {f.name for f in self.singles if not isinstance(f.encoding, Binned)}
+        for feature in self.singles:
+            if isinstance(feature.encoding, Hashed) and (absent := set(feature.encoding.by) - ids):
+                raise ValueError(
+                    f"Feature {feature.name!r} is crossed with {sorted(absent)}; a cross needs features of "
+                    f"the same scenario with one id a row, which are {sorted(ids)}."
+                )
 
 
 class Encoder:
-    """Turns sample columns into the arrays of a batch, by one layout and one version of the id map."""
+    """Turns sample columns into the arrays of a batch, by one layout and one version of the id maps.
+
+    Raises:
+        BadWarehouse: the maps hold a row beyond the capacity of its vocabulary.
+    """
 
     def __init__(self, layout: Layout, id_map: pl.DataFrame) -> None:
+        check_rows(id_map, layout.vocabularies)
         self.layout = layout
         self._maps: dict[str, pl.DataFrame] = {
             str(vocabulary): part.filter(pl.col("row").is_not_null())
@@ -176,50 +114,115 @@ class Encoder:
         Args:
             frame: a column per feature of the layout, in readable form.
         """
-        singles = [self._rows(frame[f.name], _category(f)) for f in self.layout.singles]
-        bags = []
-        for feature in self.layout.bags:
-            encoding = _category(feature)
-            for place in range(encoding.length):
-                value = frame[feature.name].list.get(place, null_on_oob=True)
-                bags.append(self._rows(value, encoding, missing=0))
-        dense = [column for f in self.layout.dense for column in _dense(frame[f.name], f)]
         height = frame.height
+        singles = [self._single(frame, feature) for feature in self.layout.singles]
+        bags = [self._bag(frame[feature.name], _embedded(feature)) for feature in self.layout.bags]
+        dense = [column for f in self.layout.dense for column in _dense(frame[f.name], f)]
         return {
             "rows": _stack(singles, height, np.int64),
-            "bag_rows": _stack(bags, height, np.int64),
+            "bag_rows": np.concatenate([np.empty((height, 0), dtype=np.int64), *bags], axis=1),
             "dense": _stack(dense, height, np.float32),
         }
+
+    def lengths(self, frame: pl.DataFrame) -> np.ndarray:
+        """How many places of each bag are read, (B, bags) int64; those behind them hold padding row 0."""
+        counts = [_lengths(frame[f.name], _embedded(f).length) for f in self.layout.bags]
+        return _stack(counts, frame.height, np.int64)
 
     def unknown_keys(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Which rows of an encoded block have a ``user`` or ``item`` without a row of its own, (B,) bool."""
         return {
             feature.name.removesuffix("_id"): arrays["rows"][:, place]
-            == self.layout.offsets[_category(feature).vocabulary] + UNKNOWN
+            == self.layout.offsets[_embedded(feature).vocabulary] + UNKNOWN
             for place, feature in enumerate(self.layout.singles)
             if feature.name in ("user_id", "item_id")
         }
 
-    def _rows(self, values: pl.Series, encoding: Category, missing: int | None = None) -> pl.Series:
-        """Packed rows of one column of ids; null goes to ``missing`` (default: the vocabulary's own row)."""
-        offset = self.layout.offsets[encoding.vocabulary]
-        at_null = offset + MISSING if missing is None else missing
-        known = self._maps.get(encoding.vocabulary)
-        if known is None:
-            rows = pl.repeat(UNKNOWN, len(values), dtype=pl.Int32, eager=True)
+    def rows_given_after(self, day: date) -> np.ndarray:
+        """Packed rows whose owner got them after ``day``, int64 in ascending order.
+
+        A model that last learned on ``day`` knows these rows as those of other ids, or not at all.
+        """
+        given = [
+            part.filter(pl.col("row_since") > day)["row"].cast(pl.Int64) + self.layout.offsets[vocabulary]
+            for vocabulary, part in self._maps.items()
+            if vocabulary in self.layout.offsets
+        ]
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *given]))
+
+    def _single(self, frame: pl.DataFrame, feature: Feature) -> np.ndarray:
+        """Packed rows of one column; null goes to the vocabulary's own row."""
+        encoding = _embedded(feature)
+        values = frame[feature.name]
+        absent = values.is_null().to_numpy()
+        if isinstance(encoding, Hashed) and encoding.by:
+            hashes = hash_ids(values, encoding.seed)
+            for name in encoding.by:
+                hashes = cross(hashes, hash_ids(frame[name], encoding.seed))
+                absent = absent | frame[name].is_null().to_numpy()
+            places = _buckets(hashes, encoding)
         else:
-            key = "id_int" if values.dtype.is_integer() else "id_text"
-            rows = values.replace_strict(known[key], known["row"], default=UNKNOWN, return_dtype=pl.Int32)
-        packed = rows.cast(pl.Int64) + offset
-        return packed.set(values.is_null(), at_null)
+            places = self._places(values, encoding)
+        if isinstance(encoding, Binned):
+            absent = absent | np.isnan(_floats(values))
+        return self.layout.offsets[encoding.vocabulary] + np.where(absent, MISSING, places)
+
+    def _bag(self, lists: pl.Series, encoding: Embedded) -> np.ndarray:
+        """Packed rows of the first values of each list, (B, length); null and what is not there is row 0."""
+        counts = _lengths(lists, encoding.length)
+        values = lists.list.head(encoding.length).explode(empty_as_null=False, keep_nulls=False)
+        packed = self._places(values, encoding) + self.layout.offsets[encoding.vocabulary]
+        row = np.repeat(np.arange(len(lists)), counts)
+        place = np.arange(len(values)) - np.repeat(counts.cumsum() - counts, counts)
+        padded = np.zeros((len(lists), encoding.length), dtype=np.int64)
+        padded[row, place] = np.where(values.is_null().to_numpy(), 0, packed)
+        return padded
+
+    def _places(self, values: pl.Series, encoding: Embedded) -> np.ndarray:
+        """Rows within the vocabulary, int64; what stands at a null is of no meaning."""
+        if isinstance(encoding, Hashed):
+            return _buckets(hash_ids(values, encoding.seed), encoding)
+        known = self._maps.get(encoding.vocabulary)
+        if isinstance(encoding, Category):
+            return _mapped(values, known)
+        learned = known["edge"].sort().to_numpy() if known is not None else np.empty(0)
+        edges = np.array(encoding.edges) if encoding.edges else learned
+        if not len(edges):
+            return np.full(len(values), UNKNOWN, dtype=np.int64)
+        return FIRST + np.searchsorted(edges, _floats(values), side="right")
 
 
-def _category(feature: Feature) -> Category:
-    assert isinstance(feature.encoding, Category)  # noqa: S101 - callers select by it
+def _mapped(values: pl.Series, known: pl.DataFrame | None) -> np.ndarray:
+    if known is None:
+        return np.full(len(values), UNKNOWN, dtype=np.int64)
+    is_int = values.dtype.is_integer()
+    key, ids = ("id_int", values.cast(pl.Int64)) if is_int else ("id_text", values)
+    rows: np.ndarray = ids.replace_strict(
+        known[key], known["row"], default=UNKNOWN, return_dtype=pl.Int64
+    ).to_numpy()
+    return rows
+
+
+def _buckets(hashes: np.ndarray, encoding: Hashed) -> np.ndarray:
+    return FIRST + (hashes % np.uint64(encoding.buckets)).astype(np.int64)
+
+
+def _floats(values: pl.Series) -> np.ndarray:
+    """Quantities as float64, null as NaN."""
+    return values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def _lengths(lists: pl.Series, length: int) -> np.ndarray:
+    """Values of each list that are read; a null list has none."""
+    return lists.list.len().fill_null(0).clip(0, length).cast(pl.Int64).to_numpy()
+
+
+def _embedded(feature: Feature) -> Embedded:
+    assert not isinstance(feature.encoding, Dense)  # noqa: S101 - callers select by it
     return feature.encoding
 
 
-def _dense(values: pl.Series, feature: Feature) -> list[pl.Series]:
+def _dense(values: pl.Series, feature: Feature) -> list[np.ndarray]:
     assert isinstance(feature.encoding, Dense)  # noqa: S101 - callers select by it
     x = values.cast(pl.Float64)
     if feature.encoding.scale == "log1p":
@@ -227,14 +230,14 @@ def _dense(values: pl.Series, feature: Feature) -> list[pl.Series]:
     elif feature.encoding.scale == "logit":
         x = (x / (1 - x)).log()
     standard = ((x - feature.encoding.center) / feature.encoding.spread).clip(-CLIP, CLIP)
-    columns = [standard.fill_null(0.0).cast(pl.Float32)]
+    columns = [standard.fill_null(0.0).cast(pl.Float32).to_numpy()]
     if feature.encoding.flag:
-        columns.append(values.is_null().cast(pl.Float32))
+        columns.append(values.is_null().cast(pl.Float32).to_numpy())
     return columns
 
 
-def _stack(columns: list[pl.Series], height: int, dtype: type) -> np.ndarray:
+def _stack(columns: list[np.ndarray], height: int, dtype: type) -> np.ndarray:
     stacked: np.ndarray = np.empty((height, len(columns)), dtype=dtype)
     for place, column in enumerate(columns):
-        stacked[:, place] = column.to_numpy()
+        stacked[:, place] = column
     return stacked

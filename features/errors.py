@@ -73,6 +73,24 @@ class MissingStage(FunnelcastError):
     code, exit_code = "E407", 4
 
 
+class AmbiguousHistory(FunnelcastError):
+    """Versions of a view that nothing but their place in a file could order, or clocks that disagree."""
+
+    code, exit_code = "E408", 4
+
+
+class NoInstant(FunnelcastError):
+    """Rows that ask for features without saying as of when."""
+
+    code, exit_code = "E409", 4
+
+
+class OtherFeatures(FunnelcastError):
+    """A model was trained with another feature set than the one that is declared now."""
+
+    code, exit_code = "E410", 4
+
+
 class Busy(FunnelcastError):
     """Another process runs in the same scenario's warehouse, or changed a partition meanwhile."""
 

@@ -24,7 +24,14 @@ class Objective:
         given: objective that this one is conditioned on; ``None`` means the impression itself.
         window: attribution window, counted from the event it is conditioned on (or the exposure).
             Zero means that the outcome arrives with the row it belongs to.
-        kind: likelihood of the label; ``binary`` is a Bernoulli event.
+        kind: likelihood of the label; ``binary`` is a Bernoulli event. Counts and values are columns beside
+            the label whatever the kind is.
+        value: integer column of the log that is summed per impression, in its smallest unit (cents,
+            milliseconds); ``None`` where events have no size.
+        reversals: name of the source whose rows take events of the log back (refunds, cancellations).
+        reversible: how long after its event a reversal still counts; the label stays open as long.
+        segment: column of the samples by whose values the delay of the events differs; ``completeness``
+            is estimated for each.
     """
 
     name: str
@@ -32,17 +39,41 @@ class Objective:
     given: str | None = None
     window: timedelta
     kind: Literal["binary"] = "binary"
+    value: str | None = None
+    reversals: str | None = None
+    reversible: timedelta = timedelta(0)
+    segment: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"Objective name must match {_NAME.pattern!r}, got {self.name!r}.")
         if self.window < timedelta(0):
             raise ValueError(f"Window of objective {self.name!r} must not be negative, got {self.window}.")
+        if (self.reversals is not None) != (self.reversible > timedelta(0)):
+            raise ValueError(
+                f"Objective {self.name!r} must name the source of its reversals and how long they count, "
+                f"or neither of them; got reversals={self.reversals!r}, reversible={self.reversible}."
+            )
 
     @property
     def label(self) -> str:
-        """Column of the label: 1 if the action happened within its window."""
+        """Column of the label: 1 if the action happened within its window and was not taken back."""
         return f"y_{self.name}"
+
+    @property
+    def count(self) -> str:
+        """Column of the number of attributed events, without those that were taken back."""
+        return f"n_{self.name}"
+
+    @property
+    def total(self) -> str:
+        """Column of the sum of ``value`` over the attributed events, less what was taken back."""
+        return f"v_{self.name}"
+
+    @property
+    def completeness(self) -> str:
+        """Column of the expected share of positives of the row's age whose label is 1 by now."""
+        return f"completeness_{self.name}"
 
     @property
     def final(self) -> str:
@@ -56,8 +87,24 @@ class Objective:
 
     @property
     def occurred(self) -> str:
-        """Column of the instant of the first attributed event, null if there was none."""
+        """Column of the instant of the first attributed event, null if there was none.
+
+        Never before the event (or exposure) that it is given: where clocks disagree, the delay is zero.
+        """
         return f"{self.name}_at"
+
+    @property
+    def known(self) -> str:
+        """Column of the instant at which we first knew that it happened, null if it did not.
+
+        Not before we knew of the impression and of what the objective is given.
+        """
+        return f"{self.name}_known_at"
+
+    @property
+    def changed(self) -> str:
+        """Column of the instant at which we knew of the last event or reversal; not part of the samples."""
+        return f"{self.name}_changed_at"
 
 
 @dataclass(frozen=True)
@@ -140,9 +187,14 @@ class Funnel:
         """Time after the exposure when the label of ``name`` can no longer change, whatever happened.
 
         The sum of the windows along the path: a click at the last instant of its window opens the
-        conversion's window. It depends on the clock alone, never on the row's labels.
+        conversion's window. Where an event of the path can be taken back, the label is open until then,
+        too. It depends on the clock alone, never on the row's labels.
         """
-        return sum((step.window for step in self.path(name)), timedelta(0))
+        happens = changes = timedelta(0)
+        for step in self.path(name):
+            happens += step.window
+            changes = max(changes, happens + step.reversible)
+        return changes
 
     @property
     def horizon(self) -> timedelta:

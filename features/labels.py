@@ -2,11 +2,16 @@
 
 Rules (all edges closed, all times naive UTC):
 
+* What is known as of an instant is what arrived before it. Copies count once: the one known first stays.
 * An event belongs to at most one impression. If it carries an impression id, that impression or none;
-  otherwise the last anchor of the same user and item (greatest impression id among equal times).
-* The anchor is the exposure, or the first event of the objective that this one is given.
-* The event lies within the objective's window after its anchor, or up to ``skew`` before it.
-* An event that belongs to no anchor is an orphan: counted and quarantined, never a label.
+  otherwise that of the last touch of the same user and item (greatest impression id among equal times).
+* A touch is an exposure, or any event of the objective that this one is given: the last click owns the
+  order, and each click opens the order's window anew.
+* The event lies within the objective's window after a touch, or up to ``skew`` before it. An instant before
+  that of its parent counts as the parent's: a delay is never negative.
+* An event that belongs to no touch is an orphan: counted and quarantined, never a label.
+* Labels are net of what was taken back (``features.reversals``); with its last event, an objective takes
+  back those that are given it.
 * A label is final when the clock says that no event can change it any more, whatever its value is.
 """
 
@@ -19,82 +24,196 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from features.funnel import Funnel, Objective
+from features.reversals import LEFT, REVERSED, UNDONE, matched, net
 
-_EVENT = ("event_id", "impression_id", "user_id", "item_id", "occurred_at")
+_KEYS = ("impression_id", "user_id", "item_id")
+#: What is known of an impression, carried along with the events that it owns.
+_SHOWN = (*_KEYS, "exposed_at", "shown_known_at")
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Labels of impressions and the events that found none.
+    """Labels of impressions, the owners of events, and the events that found none.
 
     Attributes:
-        labels: one row per impression: ``impression_id`` and per objective ``y_*`` (Int8) and ``*_at``.
-        orphans: per objective, the events that belong to no impression, with all their columns.
+        labels: one row per impression that owns an event, for ``labelled``: ``impression_id`` and per
+            objective ``n_*`` (Int32), ``v_*`` (Int64, if it has a value), ``*_at``, ``*_known_at``, and
+            ``*_changed_at`` (when the last event or reversal that it owns became known).
+        owners: per objective, ``event_id`` and the ``impression_id`` that it belongs to.
+        orphans: per objective, the distinct events that belong to no impression, with all their columns.
+        idle: per objective with reversals, those that take nothing back: no such event, or too late.
     """
 
     labels: pl.LazyFrame
+    owners: Mapping[str, pl.LazyFrame]
     orphans: Mapping[str, pl.LazyFrame]
+    idle: Mapping[str, pl.LazyFrame]
 
 
 def attribute(
-    impressions: pl.LazyFrame, events: Mapping[str, pl.LazyFrame], funnel: Funnel, *, skew: timedelta
+    impressions: pl.LazyFrame,
+    events: Mapping[str, pl.LazyFrame],
+    funnel: Funnel,
+    *,
+    skew: timedelta,
+    reversals: Mapping[str, pl.LazyFrame] | None = None,
+    as_of: datetime | None = None,
 ) -> Attribution:
     """Attribute every event to its impression.
 
     Args:
-        impressions: ``impression_id``, ``user_id``, ``item_id``, ``exposed_at``; unique by id.
+        impressions: ``impression_id``, ``user_id``, ``item_id``, ``exposed_at``, ``arrived_at``.
         events: per objective, rows of its log: ``event_id``, ``impression_id`` (null where the log has
-            none), ``user_id``, ``item_id``, ``occurred_at``; unique by event id.
+            none), ``user_id``, ``item_id``, ``occurred_at``, ``arrived_at`` and its value if it has one.
         funnel: the objectives.
-        skew: how long before its anchor an event may lie.
+        skew: how long before its touch an event may lie.
+        reversals: per objective that declares them, rows of their source: ``event_id``, ``reverses``,
+            ``occurred_at``, ``arrived_at``, and the value where parts can be taken back.
+        as_of: only what arrived before this instant is known; ``None`` knows all that is given.
     """
-    labels = impressions.select("impression_id", "user_id", "item_id", "exposed_at")
+
+    def known(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows if as_of is None else rows.filter(pl.col("arrived_at") < as_of)
+
+    shown = known(impressions).select(*_KEYS, "exposed_at", shown_known_at="arrived_at")
+    touches: dict[str | None, pl.LazyFrame] = {None: shown.with_columns(touched_at="exposed_at")}
+    told: dict[str, pl.LazyFrame] = {}
+    owners: dict[str, pl.LazyFrame] = {}
     orphans: dict[str, pl.LazyFrame] = {}
+    idle: dict[str, pl.LazyFrame] = {}
     for objective in funnel:
-        anchor = pl.col("exposed_at") if objective.given is None else pl.col(funnel[objective.given].occurred)
-        anchors = labels.select("impression_id", "user_id", "item_id", anchor_at=anchor).drop_nulls(
-            "anchor_at"
-        )
-        owned = _owners(events[objective.name], anchors, objective, skew)
-        first = owned.group_by("impression_id").agg(pl.col("occurred_at").min().alias(objective.occurred))
-        labels = labels.join(first, on="impression_id", how="left", validate="1:1").with_columns(
-            pl.col(objective.occurred).is_not_null().cast(pl.Int8).alias(objective.label)
-        )
-        orphans[objective.name] = events[objective.name].join(owned, on="event_id", how="anti")
-    return Attribution(labels.drop("user_id", "item_id", "exposed_at"), orphans)
+        # Cached where a part of the plan is used twice: Polars would else plan (and run) a tree's copies.
+        log = once(known(events[objective.name]), "event_id", "arrived_at", "occurred_at").cache()
+        back = None
+        if objective.reversals is not None and reversals is not None:
+            back = once(known(reversals[objective.name]), "event_id", "arrived_at", "occurred_at")
+            effective = matched(log, back, objective).select("reversal_id")
+            idle[objective.name] = back.join(
+                effective, left_on="event_id", right_on="reversal_id", how="anti"
+            )
+        owned = _owned(log, touches[objective.given], objective, skew).cache()
+        touches[objective.name] = owned.select(*_SHOWN, touched_at="occurred_at")
+        owners[objective.name] = owned.select("event_id", "impression_id")
+        orphans[objective.name] = log.join(owned, on="event_id", how="anti")
+        told[objective.name] = _per_impression(net(owned, back, objective), objective).cache()
+    return Attribution(_labels(told, funnel), owners, orphans, idle)
 
 
-def _owners(
-    events: pl.LazyFrame, anchors: pl.LazyFrame, objective: Objective, skew: timedelta
-) -> pl.LazyFrame:
-    """``event_id``, ``impression_id`` and ``occurred_at`` of the events that belong to an anchor."""
-    in_window = (pl.col("occurred_at") >= pl.col("anchor_at") - skew) & (
-        pl.col("occurred_at") <= pl.col("anchor_at") + objective.window
+def labelled(impressions: pl.LazyFrame, labels: pl.LazyFrame, funnel: Funnel) -> pl.LazyFrame:
+    """Add the columns of every objective to impressions: ``y_*`` (Int8), and zeros where nothing is known.
+
+    Args:
+        impressions: distinct rows with ``impression_id``; every row comes back once.
+        labels: as ``attribute`` gives them.
+        funnel: the objectives.
+    """
+    numbers = [pl.col(name).fill_null(0) for o in funnel for name in _numbers(o)]
+    happened = [(pl.col(o.count) > 0).cast(pl.Int8).alias(o.label) for o in funnel]
+    joined = impressions.join(labels, on="impression_id", how="left", validate="m:1")
+    return joined.with_columns(numbers).with_columns(happened)
+
+
+def once(rows: pl.LazyFrame, key: str, known_at: str, happened_at: str) -> pl.LazyFrame:
+    """The rows without copies of one key: the one known first stays, then the earliest, then by content."""
+    twice = rows.group_by(key).len().filter(pl.col("len") > 1).select(key)
+    rest = sorted(set(rows.collect_schema().names()) - {key, known_at, happened_at})
+    copies = rows.join(twice, on=key, how="semi", nulls_equal=True)
+    kept = copies.sort(known_at, happened_at, *rest, nulls_last=True).unique(key, keep="first")
+    return pl.concat([rows.join(twice, on=key, how="anti", nulls_equal=True), kept])
+
+
+def _owned(log: pl.LazyFrame, touches: pl.LazyFrame, objective: Objective, skew: timedelta) -> pl.LazyFrame:
+    """The events that belong to an impression, with its keys in place of their own.
+
+    Args:
+        log: distinct events.
+        touches: what may own them: the impression's columns and ``touched_at``.
+        objective: gives the window.
+        skew: how long before its touch an event may lie.
+    """
+    near = (pl.col("occurred_at") >= pl.col("touched_at") - skew) & (
+        pl.col("occurred_at") <= pl.col("touched_at") + objective.window
     )
-    events = events.select(_EVENT)
-    by_id = events.join(anchors.select("impression_id", "anchor_at"), on="impression_id").filter(in_window)
+    own = ["event_id", "occurred_at", "arrived_at", *([objective.value] if objective.value else [])]
+    columns = [*own, *_SHOWN]
+
+    def candidates(asked: pl.LazyFrame, *keys: str) -> pl.LazyFrame:
+        # Few touches are asked for, and only among these are copies of an impression looked for.
+        found = touches.join(asked.select(keys), on=keys, how="semi").cache()
+        return found if objective.given else once(found, "impression_id", "shown_known_at", "exposed_at")
+
+    # Several touches of its impression may be near: which one does not matter, the owner is the same.
+    named = log.select(*own, "impression_id").drop_nulls("impression_id")
+    by_id = (
+        named.join(candidates(named, "impression_id"), on="impression_id")
+        .filter(near)
+        .select(columns)
+        .unique("event_id")
+    )
+    nameless = log.filter(pl.col("impression_id").is_null()).select(*own, "user_id", "item_id")
+    nameless = nameless.drop_nulls(["user_id", "item_id"]).with_columns(
+        latest_touch=pl.col("occurred_at") + skew
+    )
     # Both sides are sorted here: with `by`, Polars does not check the order and would answer wrongly.
-    touches = (
-        events.filter(
-            pl.col("impression_id").is_null()
-            & pl.col("user_id").is_not_null()
-            & pl.col("item_id").is_not_null()
+    by_touch = (
+        nameless.sort("latest_touch", "event_id")
+        .join_asof(
+            candidates(nameless, "user_id", "item_id").sort("touched_at", "impression_id"),
+            left_on="latest_touch",
+            right_on="touched_at",
+            by=["user_id", "item_id"],
+            strategy="backward",
+            coalesce=False,
+            check_sortedness=False,
         )
-        .drop("impression_id")
-        .with_columns(latest_anchor=pl.col("occurred_at") + skew)
-        .sort("latest_anchor", "event_id")
+        .filter(pl.col("impression_id").is_not_null() & near)
     )
-    by_touch = touches.join_asof(
-        anchors.sort("anchor_at", "impression_id"),
-        left_on="latest_anchor",
-        right_on="anchor_at",
-        by=["user_id", "item_id"],
-        strategy="backward",
-        coalesce=False,
-        check_sortedness=False,
-    ).filter(pl.col("impression_id").is_not_null() & in_window)
-    columns = ("event_id", "impression_id", "occurred_at")
-    return pl.concat([by_id.select(columns), by_touch.select(columns)])
+    return pl.concat([by_id, by_touch.select(columns)])
+
+
+def _per_impression(owned: pl.LazyFrame, objective: Objective) -> pl.LazyFrame:
+    """What an impression's own events say of one objective, its parent aside."""
+    counts = ~pl.col(UNDONE)
+    columns = [
+        counts.sum().cast(pl.Int32).alias(objective.count),
+        pl.col("occurred_at").filter(counts).min().alias(objective.occurred),
+        pl.col("arrived_at").filter(counts).min().alias(objective.known),
+        pl.max_horizontal(pl.col("arrived_at").max(), pl.col(REVERSED).max()).alias(objective.changed),
+    ]
+    if objective.value is not None:
+        columns.append(pl.col(LEFT).filter(counts).sum().cast(pl.Int64).alias(objective.total))
+    shown = pl.col("exposed_at", "shown_known_at").min()
+    return owned.group_by("impression_id").agg(shown, *columns)
+
+
+def _labels(told: Mapping[str, pl.LazyFrame], funnel: Funnel) -> pl.LazyFrame:
+    """One row per impression that owns an event: the few of which there is something to say."""
+    shown = ("impression_id", "exposed_at", "shown_known_at")
+    every = pl.concat([rows.select(shown) for rows in told.values()])
+    labels = every.group_by("impression_id").agg(pl.all().min())
+    for objective in funnel:
+        own = told[objective.name].drop("exposed_at", "shown_known_at")
+        labels = _label(labels.join(own, on="impression_id", how="left"), funnel, objective)
+    return labels.drop("exposed_at", "shown_known_at")
+
+
+def _label(labels: pl.LazyFrame, funnel: Funnel, objective: Objective) -> pl.LazyFrame:
+    """Complete the columns of an objective: nothing without its parent, no instant before its parent's."""
+    happened = pl.col(objective.count) > 0
+    before, heard = pl.col("exposed_at"), pl.col("shown_known_at")
+    if objective.given is not None:
+        parent = funnel[objective.given]
+        happened &= pl.col(parent.count) > 0
+        before, heard = pl.col(parent.occurred), pl.col(parent.known)
+    instants = ((objective.occurred, before), (objective.known, heard))
+    return labels.with_columns(
+        *(pl.when(happened).then(name).otherwise(0).alias(name) for name in _numbers(objective)),
+        *(pl.when(happened).then(pl.max_horizontal(name, least)).alias(name) for name, least in instants),
+    )
+
+
+def _numbers(objective: Objective) -> list[str]:
+    return [objective.count, *([objective.total] if objective.value is not None else [])]
 
 
 def final_at(funnel: Funnel, name: str, lateness: timedelta) -> pl.Expr:
@@ -115,6 +234,38 @@ def finality(funnel: Funnel, lateness: timedelta, watermark: datetime) -> list[p
         (final_at(funnel, objective.name, lateness) < watermark).alias(objective.final)
         for objective in funnel
     ]
+
+
+def label_state(funnel: Funnel) -> pl.Expr:
+    """``fresh``, ``partial`` or ``mature``: no, some or all labels are final, by the clock alone."""
+    final = [o.final for o in funnel]
+    return (
+        pl.when(pl.all_horizontal(final))
+        .then(pl.lit("mature"))
+        .when(pl.any_horizontal(final))
+        .then(pl.lit("partial"))
+        .otherwise(pl.lit("fresh"))
+        .alias("label_state")
+    )
+
+
+def ripe_label(objective: Objective) -> pl.Expr:
+    """The label where it says something: a positive at once, a negative when final, null before.
+
+    For reports and delayed feedback. A training mask must not be made from it: it would take the positives
+    of an hour without its negatives.
+    """
+    label = pl.col(objective.label)
+    return pl.when(pl.col(objective.final) | (label == 1)).then(label).alias(objective.label)
+
+
+def revised_at(funnel: Funnel, lateness: timedelta) -> pl.Expr:
+    """When the last event or reversal became known that came after its label was final; null if none did."""
+    late = [
+        pl.when(pl.col(o.changed) > final_at(funnel, o.name, lateness)).then(pl.col(o.changed))
+        for o in funnel
+    ]
+    return pl.max_horizontal(late).alias("revised_at")
 
 
 def spaces(funnel: Funnel) -> list[pl.Expr]:

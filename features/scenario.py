@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from features.funnel import Funnel
+from features.validation.leakage import refuse_outcomes
 from features.view import Feature, View
 
 TIMESTAMP = pa.timestamp("us")  # naive, UTC by contract
@@ -94,21 +95,23 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollup:
-    """Daily partial counts of one entity.
+    """Daily partial counts of one kind of entity.
 
     Attributes:
         name: the table is ``rollups/<name>``.
-        entity: key column.
+        keys: columns that name the entity; several for a pair, such as a user in a scene.
         query: file under ``sql/``.
-        counts: columns that the query yields beside ``entity`` and ``day``.
+        counts: columns that the query yields beside ``keys`` and ``day``.
         attributes: attribute sources that the query reads by name.
+        context: columns of the request that the query reads; the impressions and every event carry them.
     """
 
     name: str
-    entity: str
+    keys: tuple[str, ...]
     query: str
     counts: tuple[str, ...]
     attributes: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
@@ -152,6 +155,9 @@ class Scenario:
         candidates: rule for the pairs to score when there is no log of them.
         lateness: how long after its instant an event may arrive; a label is final only after it.
         skew: how far clocks may disagree: an event this long before its impression still belongs to it.
+
+    Raises:
+        ValueError: a feature reads what is known only after the exposure.
     """
 
     name: str
@@ -167,6 +173,9 @@ class Scenario:
     candidates: CandidateRule
     lateness: timedelta = timedelta(0)
     skew: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        refuse_outcomes(self.features, self.funnel)
 
     @property
     def sources(self) -> tuple[Source, ...]:

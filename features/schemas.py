@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
+from features.funnel import Objective
 from features.scenario import TIMESTAMP, Rollup, Scenario, Source
 from features.snapshots import state_columns
 from features.tables import Table, arrow_schema
@@ -37,15 +38,15 @@ def events(source: Source) -> Table:
 def rollup(rollup: Rollup, scenario: Scenario) -> Table:
     """Daily partial counts of an entity."""
     columns = [
-        (rollup.entity, _key_type(rollup.entity, scenario)),
+        *((key, _key_type(key, scenario)) for key in rollup.keys),
         ("day", pa.date32()),
         *((count, pa.int64()) for count in rollup.counts),
     ]
     return Table(
         name=rollup.table,
         schema=pa.schema(columns),
-        sort_by=(rollup.entity, "day"),
-        description=f"Counts per {rollup.entity} and day of the events that arrived on dt.",
+        sort_by=(*rollup.keys, "day"),
+        description=f"Counts per {', '.join(rollup.keys)} and day of the events that arrived on dt.",
         columns=_comments(pa.schema(columns)),
     )
 
@@ -54,12 +55,12 @@ def view(view: View, scenario: Scenario) -> Table:
     """Snapshots of a feature view; dt is the day at whose start a snapshot is valid."""
     item = pl.String() if pa.types.is_string(_key_type("item_id", scenario)) else pl.Int64()
     features = {f.name: f.dtype for f in view.features} | dict(state_columns(view, item))
-    schema = pa.schema([(view.entity, _key_type(view.entity, scenario)), *arrow_schema(features)])
+    schema = pa.schema([*((key, _key_type(key, scenario)) for key in view.keys), *arrow_schema(features)])
     comments = {feature.name: feature.description for feature in view.features}
     return Table(
         name=view.table,
         schema=schema,
-        sort_by=(view.entity,),
+        sort_by=view.keys,
         description=f"{view.description} Valid from the start of dt.",
         columns={**_comments(schema), **comments, "dt": "Day at whose start the values were known."},
     )
@@ -79,21 +80,21 @@ def samples(scenario: Scenario) -> Table:
     columns += [(f.name, types[f.name]) for f in scenario.features if f.name not in keys]
     comments = {f.name: f.description for f in scenario.features}
     for o in scenario.funnel:
-        columns += [
-            (o.label, pa.int8()),
-            (o.occurred, TIMESTAMP),
-            (o.final, pa.bool_()),
-            (o.space, pa.bool_()),
-        ]
-        comments |= {
-            o.label: f"1 if {o.name} happened within {o.window} of its {o.given or 'exposure'}, else 0.",
-            o.occurred: f"Instant of the first {o.name} that belongs to the impression, UTC.",
-            o.final: f"By the clock alone: y_{o.name} can no longer change.",
-            o.space: f"Row lies in the space of {o.name}: "
-            + (f"{o.given} happened." if o.given else "always."),
-        }
-    columns += [("age_hours", pa.float32()), ("weight", pa.float32()), ("label_as_of", TIMESTAMP)]
+        _check_objective(o, scenario, {name for name, _ in columns})
+        told = _objective(o)
+        columns += [(name, kind) for name, kind, _ in told]
+        comments |= {name: comment for name, _, comment in told}
+    columns += [
+        ("label_state", pa.string()),
+        ("revised_at", TIMESTAMP),
+        ("age_hours", pa.float32()),
+        ("weight", pa.float32()),
+        ("label_as_of", TIMESTAMP),
+    ]
     comments |= {
+        "label_state": "By the clock alone: fresh, partial or mature as no, some or all labels are final.",
+        "revised_at": "When we knew of the last event or reversal that came after its label was final (UTC); "
+        "null if none did.",
         "age_hours": "Hours from the exposure to label_as_of.",
         "weight": "Weight of the row in every loss.",
         "label_as_of": "Watermark (UTC) as of which the labels were derived.",
@@ -107,6 +108,84 @@ def samples(scenario: Scenario) -> Table:
         description="Every impression with what was known of it and what happened next, one row each.",
         columns={**_comments(schema), **comments},
     )
+
+
+def _objective(o: Objective) -> list[tuple[str, pa.DataType, str]]:
+    """Columns of the samples that speak of one objective, with their comments."""
+    parent = o.given or "exposure"
+    value = [(o.total, pa.int64(), f"Sum of {o.value} over the {o.name} events that count.")]
+    return [
+        (o.label, pa.int8(), f"1 if {o.name} happened within {o.window} of its {parent}, else 0."),
+        (o.count, pa.int32(), f"Number of {o.name} events that count, without those that were taken back."),
+        *(value if o.value else []),
+        (o.occurred, TIMESTAMP, f"Instant of the first {o.name} that counts, not before its {parent}, UTC."),
+        (o.known, TIMESTAMP, f"Instant at which we first knew of the {o.name}, UTC."),
+        (o.final, pa.bool_(), f"By the clock alone: {o.label} can no longer change."),
+        (
+            o.space,
+            pa.bool_(),
+            f"Row lies in the space of {o.name}: " + (f"{o.given} happened." if o.given else "always."),
+        ),
+        (
+            o.completeness,
+            pa.float32(),
+            f"Share of the positives of the row's age whose {o.label} is 1 by now; 1 if final, "
+            "null if nothing is known of young labels yet.",
+        ),
+    ]
+
+
+def _check_objective(o: Objective, scenario: Scenario, columns: set[str]) -> None:
+    """Hold what an objective names to what the scenario declares.
+
+    Raises:
+        ValueError: its source has no such value, its reversals no ``reverses``, or no such segment is there.
+    """
+    log = scenario.source(o.log).schema
+    if o.value is not None and (o.value not in log.names or not pa.types.is_integer(log.field(o.value).type)):
+        raise ValueError(
+            f"Objective {o.name!r}: source {o.log!r} must have {o.value!r} as an integer, in the smallest "
+            f"unit, so that no sum depends on the order of its terms; it has {log.names}."
+        )
+    if o.reversals is not None and "reverses" not in scenario.source(o.reversals).schema.names:
+        raise ValueError(
+            f"Objective {o.name!r}: source {o.reversals!r} must have 'reverses', the id of the event that a "
+            f"row takes back; it has {scenario.source(o.reversals).schema.names}."
+        )
+    if o.segment is not None and o.segment not in columns:
+        raise ValueError(
+            f"Objective {o.name!r}: segment {o.segment!r} is no column of the samples: {sorted(columns)}."
+        )
+
+
+COMPLETENESS = Table(
+    name="completeness",
+    schema=pa.schema(
+        [
+            ("objective", pa.string()),
+            ("segment", pa.string()),
+            ("step", pa.int32()),
+            ("age_from_hours", pa.float64()),
+            ("age_to_hours", pa.float64()),
+            ("completeness_from", pa.float64()),
+            ("completeness_to", pa.float64()),
+            ("positives", pa.int64()),
+        ]
+    ),
+    sort_by=("objective", "segment", "step"),
+    description="Share of final positives that is known at an age, one row per objective, segment and step.",
+    columns={
+        "objective": "What happened.",
+        "segment": "Value of the objective's segment; null for all of them together.",
+        "step": "Number of the step, from 0.",
+        "age_from_hours": "Hours after the exposure at which the step begins.",
+        "age_to_hours": "Hours after the exposure at which it ends.",
+        "completeness_from": "Share of final positives known when the step begins.",
+        "completeness_to": "Share of final positives known when it ends.",
+        "positives": "Final positives of the segment, over all steps.",
+        "dt": "Day whose samples use it; made from days whose labels were final before it.",
+    },
+)
 
 
 def scores(scenario: Scenario) -> Table:
@@ -151,9 +230,9 @@ def scores(scenario: Scenario) -> Table:
     )
 
 
-def _key_type(entity: str, scenario: Scenario) -> pa.DataType:
+def _key_type(key: str, scenario: Scenario) -> pa.DataType:
     schemas = [scenario.impressions.schema, *(source.schema for source in scenario.attributes)]
-    return next(schema.field(entity).type for schema in schemas if entity in schema.names)
+    return next(schema.field(key).type for schema in schemas if key in schema.names)
 
 
 def _comments(schema: pa.Schema) -> dict[str, str]:

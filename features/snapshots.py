@@ -27,7 +27,7 @@ def from_windows(
         view: the view.
         source: its windows.
         rollup: where the counts come from.
-        parts: columns ``entity``, ``day`` and the counts, several rows per entity and day.
+        parts: the view's keys, ``day`` and the counts, several rows per entity and day.
         valid_from: the windows are the days before this one.
     """
     sums = [
@@ -42,7 +42,7 @@ def from_windows(
     inside = parts.filter(
         (pl.col("day") >= valid_from - timedelta(days=max(source.days))) & (pl.col("day") < valid_from)
     )
-    return _finish(view, inside.group_by(view.entity).agg(sums))
+    return _finish(view, inside.group_by(view.keys).agg(sums))
 
 
 def from_attributes(view: View, rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -58,13 +58,13 @@ def from_last_events(
     Ordered by time, newest first; of events at one instant, the greater item id counts as newer.
     """
     items, times = f"{log.name}_items", f"{log.name}_times"
-    rows = [fresh.select(view.entity, pl.col("item_id").alias(items), pl.col("occurred_at").alias(times))]
+    rows = [fresh.select(*view.keys, pl.col("item_id").alias(items), pl.col("occurred_at").alias(times))]
     if previous is not None:
-        rows.append(previous.select(view.entity, items, times).explode(items, times))
+        rows.append(previous.select(*view.keys, items, times).explode(items, times))
     merged = (
         pl.concat(rows)
-        .sort(view.entity, times, items, descending=[False, True, True])
-        .group_by(view.entity, maintain_order=True)
+        .sort(*view.keys, times, items, descending=[False] * len(view.keys) + [True, True])
+        .group_by(view.keys, maintain_order=True)
         .agg(pl.col(items).head(source.length), pl.col(times).head(source.length))
     )
     return _finish(view, merged, keep=(items, times))
@@ -87,4 +87,4 @@ def state_columns(view: View, item: pl.DataType) -> tuple[tuple[str, pl.DataType
 
 def _finish(view: View, rows: pl.LazyFrame, keep: tuple[str, ...] = ()) -> pl.LazyFrame:
     features = [feature.expr.cast(feature.dtype).alias(feature.name) for feature in view.features]
-    return rows.select(view.entity, *features, *keep).sort(view.entity)
+    return rows.select(*view.keys, *features, *keep).sort(view.keys)

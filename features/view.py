@@ -1,57 +1,15 @@
-"""What a feature is, what a view of features is, and how a value becomes a number for a model."""
+"""What a feature is, and what a view of features is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
 
 import polars as pl
 
-
-@dataclass(frozen=True, kw_only=True)
-class Category:
-    """An id or code, encoded as one row of the packed embedding table.
-
-    Attributes:
-        vocabulary: name of the id map; features that name the same one share its rows.
-        capacity: rows of the vocabulary, of which the first two are "missing" and "unknown".
-        admit: impressions after which an id gets a row of its own; until then it trains "unknown".
-        length: 0 for one value a row; for a list, how many of its first values are read (padded).
-    """
-
-    vocabulary: str
-    capacity: int
-    admit: int = 1
-    length: int = 0
-
-    def __post_init__(self) -> None:
-        if self.capacity < 3:
-            raise ValueError(
-                f"Capacity of vocabulary {self.vocabulary!r} must be at least 3, got {self.capacity}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dense:
-    """A quantity, encoded as one float.
-
-    Attributes:
-        scale: ``log1p`` for counts, ``logit`` for probabilities strictly inside (0, 1), ``identity``
-            for the value itself.
-        center: what a usual value is after scaling; it becomes 0, as does a missing one.
-        spread: how far values usually lie from ``center`` after scaling; that far becomes 1.
-        flag: whether a second float says that the value was missing.
-    """
-
-    scale: Literal["identity", "log1p", "logit"] = "identity"
-    center: float = 0.0
-    spread: float = 1.0
-    flag: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.spread > 0:
-            raise ValueError(f"Spread must be positive, got {self.spread}.")
+from features.encodings import Category as Category
+from features.encodings import Dense as Dense
+from features.encodings import Encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +22,18 @@ class Feature:
         dtype: type of the column.
         encoding: how the model reads it.
         default: value for an entity that the view does not know; ``None`` keeps it missing.
+        range: least and greatest value that there can be, both included.
+        nullable: whether a row of the view's source may lack it.
         description: unit, window and smoothing, in words.
     """
 
     name: str
     expr: pl.Expr
     dtype: pl.DataType
-    encoding: Category | Dense
+    encoding: Encoding
     default: float | int | None = None
+    range: tuple[float, float] | None = None
+    nullable: bool = True
     description: str
 
     @property
@@ -79,7 +41,8 @@ class Feature:
         """What its values follow from, as text that is the same in every process."""
         # repr() of an expression ends in its address in memory, and str() cuts long lists short.
         expr = self.expr.meta.serialize(format="json")
-        return (self.name, expr, str(self.dtype), str(self.encoding), str(self.default))
+        limits = (str(self.range), str(self.nullable))
+        return (self.name, expr, str(self.dtype), str(self.encoding), str(self.default), *limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +85,8 @@ class View:
 
     Attributes:
         name: the table is ``features/<name>``.
-        entity: key column, present in the impressions or yielded by a view that comes before.
+        keys: columns that name the entity, each present in the impressions or yielded by a view that comes
+            before; several for a pair, such as a user in a scene.
         source: what the values are computed from.
         features: the columns.
         max_age_days: a snapshot older than this counts as missing.
@@ -131,7 +95,7 @@ class View:
     """
 
     name: str
-    entity: str
+    keys: tuple[str, ...]
     source: Windows | Attributes | LastEvents
     features: tuple[Feature, ...]
     max_age_days: int = 7
@@ -174,6 +138,6 @@ def rate(entity: str, action: str, per: str, days: int, *, prior: float, strengt
     )
 
 
-def attribute(name: str, dtype: pl.DataType, encoding: Category | Dense, description: str) -> Feature:
+def attribute(name: str, dtype: pl.DataType, encoding: Encoding, description: str) -> Feature:
     """An attribute taken as it is; missing stays missing."""
     return Feature(name=name, expr=pl.col(name), dtype=dtype, encoding=encoding, description=description)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from features.bookkeeping import METRICS, MODELS, QUARANTINE, RUNS
 from features.scenario import Scenario
-from features.schemas import samples, scores
+from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
+from features.validation.drift import DRIFT
 from flows.catalog import CatalogView
 
 _LATEST = "SELECT * FROM this WHERE dt = (SELECT max(dt) FROM this)"
@@ -23,6 +24,8 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         ),
         CatalogView("samples", samples(scenario)),
         CatalogView("metrics_daily", METRICS),
+        CatalogView("drift_daily", DRIFT),
+        CatalogView("completeness", COMPLETENESS),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),
         CatalogView("quarantine", QUARANTINE),

@@ -211,6 +211,34 @@ def check(
         raise BrokenPromise(names, "the published tables break it", "read that query, then run the day again")
 
 
+@app.command(
+    epilog=_examples(
+        "funnelcast features",
+        "funnelcast features --view item_profile",
+        "funnelcast features --line esmm      # what its newest model was trained on",
+        "funnelcast features --json | jq '.views[] | select(.stale != []) | .name'",
+    )
+)
+def features(
+    view: Annotated[str | None, typer.Option(help="Show the fields of this view, or of: request.")] = None,
+    date: Annotated[str | None, typer.Option(help="As rows of this day see it; else the newest.")] = None,
+    feature_set: Annotated[
+        str | None, typer.Option("--set", help="Show this feature set; the first digits of its hash do.")
+    ] = None,
+    line: Annotated[str | None, typer.Option(help="Show the feature set of this model line.")] = None,
+    scenario: Scenario = None,
+    config: Config = None,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """List the features: views, fields, versions, freshness, nulls, stale days."""
+    from flows.registry_report import show
+
+    house = _house(config, scenario, debug, as_json)
+    day = None if date is None else _day(date, house.scenario.zone)
+    show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
+
+
 def _open(
     config: Path | None, scenario: str | None, recipe: list[str] | None, debug: bool, as_json: bool
 ) -> Request:

@@ -12,7 +12,7 @@ from features.calendar import day_end, day_of
 from features.errors import FunnelcastError, MissingStage, UsageError
 from flows.house import House
 from flows.ledger import failed, finish
-from flows.stages import publish, read, sample, score, train, view
+from flows.stages import publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
 
 log = logging.getLogger("funnelcast.day")
@@ -34,7 +34,8 @@ class Stage:
 
 
 STAGES = tuple(
-    Stage(module.STAGE, module.run, module.pending) for module in (read, view, sample, train, score, publish)
+    Stage(module.STAGE, module.run, module.pending)
+    for module in (read, view, sample, validate, train, score, publish)
 )
 
 

@@ -4,10 +4,9 @@ import datetime as dt
 
 from prefect import flow
 
-from flows.day import holding
 from flows.ending import ending
-from flows.request import Request, run_name, scheduled_time
-from flows.tasks import run_stage
+from flows.request import run_name
+from flows.tasks import run_stage_alone
 
 
 @flow(name="score", flow_run_name=run_name("score"), persist_result=False)
@@ -19,8 +18,4 @@ def score(
     config: str | None = None,
 ) -> str:
     """Score the candidates of the next day with the models of a day, without publishing; see flow "daily"."""
-    request = Request.open(config, scenario, recipes)
-    day = request.logical_date(date, scheduled_time())
-    with holding(request.house, day):
-        records = run_stage("score", day, scenario, list(request.lines), config)
-    return f"score of {day}: {len(records)} partitions"
+    return run_stage_alone("score", date, scenario, recipes, config)

@@ -14,8 +14,8 @@ from prefect.tasks import exponential_backoff
 
 from features.errors import Busy
 from flows import logs, progress
-from flows.day import STAGES, run_day
-from flows.request import Request
+from flows.day import STAGES, holding, run_day
+from flows.request import Request, scheduled_time
 from flows.stages.record import StageRecord
 
 _HOPELESS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
@@ -61,6 +61,17 @@ def run_stage(
     for record in records:
         progress.wrote(record)
     return records
+
+
+def run_stage_alone(
+    stage: str, date: dt.date | None, scenario: str | None, recipes: list[str] | None, config: str | None
+) -> str:
+    """The body of a flow that is one stage of one logical date; what it says when it is done."""
+    request = Request.open(config, scenario, recipes)
+    day = request.logical_date(date, scheduled_time())
+    with holding(request.house, day):
+        records = run_stage(stage, day, scenario, list(request.lines), config)
+    return f"{stage} of {day}: {len(records)} partitions"
 
 
 @task(name="day", task_run_name="{day}", **_RETRIED)

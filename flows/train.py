@@ -4,10 +4,9 @@ import datetime as dt
 
 from prefect import flow
 
-from flows.day import holding
 from flows.ending import ending
-from flows.request import Request, run_name, scheduled_time
-from flows.tasks import run_stage
+from flows.request import run_name
+from flows.tasks import run_stage_alone
 
 
 @flow(name="train", flow_run_name=run_name("train"), persist_result=False)
@@ -19,8 +18,4 @@ def train(
     config: str | None = None,
 ) -> str:
     """Evaluate and train the model lines on a day whose samples are there; see flow "daily"."""
-    request = Request.open(config, scenario, recipes)
-    day = request.logical_date(date, scheduled_time())
-    with holding(request.house, day):
-        records = run_stage("train", day, scenario, list(request.lines), config)
-    return f"train of {day}: {len(records)} partitions"
+    return run_stage_alone("train", date, scenario, recipes, config)

@@ -1,7 +1,8 @@
 """All embedding tables as one: a single gather per batch, whatever the number of fields.
 
 Shapes: B rows, F single-valued fields, L padded positions of all bags, P = F + L positions looked up,
-R rows of the packed table, D numbers per vector, X = (F + number of bags) * D columns that come out.
+N rows to reset, R rows of the packed table, D numbers per vector, X = (F + number of bags) * D columns that
+come out.
 """
 
 from __future__ import annotations
@@ -39,10 +40,24 @@ class PackedEmbedding(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        weight_RD = torch.empty(num_rows, dim).normal_(0.0, scale, generator=generator)
-        weight_RD[PADDING_ROW] = 0.0
-        self.register_buffer("weight_RD", weight_RD)
-        self.bag_lengths = bag_lengths
+        self.register_buffer("weight_RD", _initial(num_rows, dim, scale, generator))
+        self.bag_lengths, self.scale = bag_lengths, scale
+
+    @torch.no_grad()
+    def reset(self, rows_N: Tensor, generator: torch.Generator) -> None:
+        """Give rows back the values that they began with; a row that was never trained keeps its bytes.
+
+        All R rows are drawn anew for it, in the order of the first time.
+
+        Args:
+            rows_N: table rows, int64.
+            generator: in the state that the table was made from.
+
+        Raises:
+            IndexError: a row is negative or not below R.
+        """
+        first_RD = _initial(len(self.weight_RD), self.weight_RD.shape[1], self.scale, generator)
+        self.weight_RD.index_copy_(0, rows_N, first_RD.index_select(0, rows_N))
 
     def gather(self, rows_BF: Tensor, bag_rows_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Look up every position once.
@@ -82,3 +97,9 @@ class PackedEmbedding(nn.Module):
         """Vectors for scoring, shape (B, X); no gradient reaches the table this way."""
         _, vectors_BPD = self.gather(rows_BF, bag_rows_BL)
         return self.pool(vectors_BPD, bag_rows_BL)
+
+
+def _initial(num_rows: int, dim: int, scale: float, generator: torch.Generator) -> Tensor:
+    weight_RD = torch.empty(num_rows, dim).normal_(0.0, scale, generator=generator)
+    weight_RD[PADDING_ROW] = 0.0
+    return weight_RD

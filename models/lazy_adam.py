@@ -1,6 +1,7 @@
 """Adam that looks only at the table rows of the batch.
 
-Shapes: N looked-up positions, U distinct rows among them, R rows of the table, D numbers per vector.
+Shapes: N looked-up positions or rows to reset, U distinct rows among them, R rows of the table,
+D numbers per vector.
 """
 
 from __future__ import annotations
@@ -69,6 +70,16 @@ class LazyAdam:
         rate_U1 = root_U1 / torch.expm1(steps_U1 * math.log(decay)).neg_() * self.rate
         update_UD = moment_UD.mul_(rate_U1).div_(square_UD.sqrt_().add_(root_U1, alpha=self.epsilon))
         self.weight_RD.index_copy_(0, rows_U, self.weight_RD.index_select(0, rows_U).sub_(update_UD))
+
+    @torch.no_grad()
+    def reset(self, rows_N: Tensor) -> None:
+        """Forget the moments and steps of rows; their next step is a first one.
+
+        Raises:
+            IndexError: a row is negative or not below R.
+        """
+        for tensor in self.state().values():
+            tensor.index_copy_(0, rows_N, torch.zeros_like(tensor.index_select(0, rows_N)))
 
     def state(self) -> dict[str, Tensor]:
         """The live state by name: both moments and the step count of every row."""

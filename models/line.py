@@ -6,7 +6,7 @@ Shapes: B rows, P looked-up positions, D numbers per vector, X input columns of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -22,6 +22,7 @@ from models.embedding import PackedEmbedding
 from models.entire_space.base import EntireSpace
 from models.entire_space.chain import log_reach
 from models.lazy_adam import LazyAdam
+from models.recalibrate import log_rates, sample_logits
 
 
 class NotFinite(ArithmeticError):
@@ -54,12 +55,13 @@ class Line:
         dense_optimizer: torch.optim.Optimizer,
         averaging: float,
         products: torch.dtype,
+        log_rates_K: Tensor,
     ) -> None:
         self.spec, self.funnel, self.method, self.products = spec, funnel, method, products
         self.embedding, self.architecture, self.balancer = embedding, architecture, balancer
         self.embedding_optimizer, self.dense_optimizer = embedding_optimizer, dense_optimizer
         self._shared = architecture.shared_parameters()
-        self._averaging = averaging
+        self._averaging, self._log_rates_K = averaging, log_rates_K
         self._average = (
             {n: p.detach().clone() for n, p in architecture.named_parameters()} if averaging else {}
         )
@@ -80,6 +82,7 @@ class Line:
         weight_decay: float = 0.0,
         averaging: float = 0.0,
         products: torch.dtype = torch.float32,
+        negative_rates: Sequence[float] | None = None,
         seed: int,
     ) -> Self:
         """A line before its first step; the same arguments give the same bytes.
@@ -101,6 +104,8 @@ class Line:
                 Embeddings are not averaged. 0 scores with the weights themselves.
             products: dtype of the network's matrix products; ``torch.bfloat16`` about halves their time
                 where the processor has it. Weights, losses and updates stay float32.
+            negative_rates: rate at which the negatives of each objective are sampled, see ``recalibrate``;
+                logits and probabilities are always those of the logs. ``None`` where nothing is sampled.
             seed: decides every initial value. Each part draws from its own stream, so that another
                 network starts from the same embeddings.
         """
@@ -137,6 +142,7 @@ class Line:
             dense_optimizer=dense_optimizer,
             averaging=averaging,
             products=products,
+            log_rates_K=log_rates(negative_rates, len(funnel)),
         )
 
     @property
@@ -165,7 +171,7 @@ class Line:
         rows_BP, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
         vectors_BPD.requires_grad_()
         pooled_BX = self.embedding.pool(vectors_BPD, batch.bag_rows_BL)
-        logits_BK = self._logits(pooled_BX, batch.dense_BD)
+        logits_BK = sample_logits(self._logits(pooled_BX, batch.dense_BD), self._log_rates_K)
         losses_K = self.method.losses(logits_BK, y_BK, trains_BK, batch.weight_B, self.funnel)
         self._refuse_losses(losses_K.detach())
         self.dense_optimizer.zero_grad(set_to_none=True)
@@ -177,6 +183,23 @@ class Line:
         self._steps += 1
         self._follow()
         return losses_K.detach()
+
+    def reset_rows(self, rows_N: Tensor, seed: int) -> None:
+        """Begin embedding rows anew, before they learn of another id than so far.
+
+        Weights become those of a fresh line, to the bit, and the optimiser forgets the rows; a row that was
+        never trained does not change. The network, which learned with the old vectors, stays as it is.
+
+        Args:
+            rows_N: table rows, int64.
+            seed: of the line, as ``fresh`` took it.
+
+        Raises:
+            IndexError: a row is negative or not below the table's end.
+        """
+        if len(rows_N):
+            self.embedding.reset(rows_N, _generator(seed, "embedding"))
+            self.embedding_optimizer.reset(rows_N)
 
     @torch.inference_mode()
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:

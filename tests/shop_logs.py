@@ -2,7 +2,8 @@
 
 Users and products have a taste for clicking and a need for buying. On top of what truly happened lie, in
 known numbers, copies, rows without a key, times in a wrong unit, rows of the wrong day, and events that
-belong to nothing. Half of what happens in the last 50 minutes of a day arrives with the next delivery.
+belong to nothing. Half of what happens in the last 50 minutes of a day arrives with the next delivery. Every
+third purchase or so is refunded within two hours, half of these in part, and one refund a day comes too late.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "ts_us": pl.Int64(),
         "amount_cents": pl.Int64(),
     },
+    "refund": {
+        "refund_id": pl.String(),
+        "order_id": pl.String(),
+        "user_id": pl.Int64(),
+        "sku": pl.String(),
+        "ts_us": pl.Int64(),
+        "amount_cents": pl.Int64(),
+    },
     "item": {
         "sku": pl.String(),
         "category": pl.String(),
@@ -76,6 +85,8 @@ class Event:
         item: the product.
         at: instant, naive UTC, as exact as the log keeps it.
         arrives: day of the delivery that brings it.
+        cents: what was paid, or paid back; ``None`` for all of it, and for what has no price.
+        reverses: the purchase that it takes back.
     """
 
     id: str
@@ -84,6 +95,8 @@ class Event:
     item: str
     at: datetime
     arrives: date
+    cents: int | None = None
+    reverses: str | None = None
 
 
 @dataclass
@@ -94,11 +107,11 @@ class Logs:
         events: by source, everything true that is delivered, orphans included.
         raw: by source and day, the delivered rows.
         verdicts: by source and day, how many rows of each verdict were planted.
-        orphans: by objective and day, how many delivered events belong to no impression.
+        orphans: by source and day, how many delivered events belong to no impression, or refunds to nothing.
     """
 
     events: dict[str, list[Event]] = field(
-        default_factory=lambda: {"exposure": [], "click": [], "conversion": []}
+        default_factory=lambda: {"exposure": [], "click": [], "conversion": [], "refund": []}
     )
     raw: dict[tuple[str, date], list[Raw]] = field(default_factory=dict)
     verdicts: dict[tuple[str, date], Counter[str]] = field(default_factory=dict)
@@ -137,13 +150,15 @@ def make_logs(days: Sequence[date], seed: int = 0) -> Logs:
             logs.orphans[source, day] = 0
     clean: dict[tuple[str, date], list[Raw]] = {key: [] for key in logs.raw}
     for day in days:
-        _Day(logs, clean, world, day, np.random.default_rng([seed, day.toordinal()])).live()
+        chance, regret = (np.random.default_rng([seed, day.toordinal(), *more]) for more in ((), (2,)))
+        _Day(logs, clean, world, day, chance, regret).live()
     for day in days:
         order = np.random.default_rng([seed, day.toordinal(), 1])
         for source in ("exposure", "click", "conversion"):
             before = clean.get((source, day - timedelta(days=1)), [])
             logs.raw[source, day] += clean[source, day]
             _dirt(logs, source, day, clean[source, day], before, order)
+        _refunds(logs, day, clean["refund", day])
         _catalogue(logs, day)
         _requests(logs, day, order)
         for source in SCHEMAS:
@@ -179,6 +194,7 @@ class _Day:
     world: _World
     day: date
     chance: np.random.Generator
+    regret: np.random.Generator
     made: int = 0
 
     def live(self) -> None:
@@ -217,7 +233,10 @@ class _Day:
             shown = self.expose(self.stranger(n), sku(n), ten)
             self.click(shown.id, shown.user, shown.item, ten + 3 * _HOUR, None, orphan=True)
         bystander = self.expose(self.stranger(4), sku(4), ten)  # buys without a click
-        self.buy(bystander.user, bystander.item, ten + _MINUTE, None, orphan=True)
+        bought = self.buy(bystander.user, bystander.item, ten + _MINUTE, None, orphan=True)
+        self.refund(bought, ten + 3 * _HOUR, None, orphan=True)  # too late
+        unknown = Event(f"lost-{self.day}/{sku(7)}", None, self.stranger(7), sku(7), _instant(ten), self.day)
+        self.refund(unknown, ten, None, orphan=True)  # of a purchase that nobody knows of
         for n, wait in ((5, -40 * _SECOND), (6, 50 * _HOUR)):  # buys before the click; buys too long after it
             shown = self.expose(self.stranger(n), sku(n), ten)
             self.click(shown.id, shown.user, shown.item, ten + 10 * _MINUTE, None)
@@ -242,11 +261,27 @@ class _Day:
         self.deliver("click", event, {**raw, "ts_s": at // _SECOND}, orphan=orphan)
         return event
 
-    def buy(self, user: int, item: str, at: int, after: date | None, *, orphan: bool = False) -> None:
-        order = self.name("o")
-        event = Event(f"{order}/{item}", None, user, item, _instant(at), self.arrival(at, after))
-        raw: Raw = {"order_id": order, "user_id": user, "sku": item, "ts_us": at, "amount_cents": 100}
+    def buy(self, user: int, item: str, at: int, after: date | None, *, orphan: bool = False) -> Event:
+        order, cents = self.name("o"), 100 + self.made % 50
+        event = Event(f"{order}/{item}", None, user, item, _instant(at), self.arrival(at, after), cents)
+        raw: Raw = {"order_id": order, "user_id": user, "sku": item, "ts_us": at, "amount_cents": cents}
         self.deliver("conversion", event, raw, orphan=orphan)
+        if not orphan and self.regret.random() < 0.3:
+            wait = int(self.regret.integers(_MINUTE, 2 * _HOUR))
+            self.refund(event, at + wait, int(self.regret.choice([0, 0, 1, 99])) or None)
+        return event
+
+    def refund(self, bought: Event, at: int, cents: int | None, *, orphan: bool = False) -> None:
+        """All of a purchase is paid back, or ``cents`` of it."""
+        day = day_of(_instant(at), ZONE)
+        late = _micros(day_end(day, ZONE)) - at <= 50 * _MINUTE and self.regret.random() < 0.5
+        arrives = max(bought.arrives, day + timedelta(days=1) if late else day)
+        order, _, _ = bought.id.partition("/")
+        event = Event(
+            f"refund-{order}", None, bought.user, bought.item, _instant(at), arrives, cents, bought.id
+        )
+        raw: Raw = {"refund_id": event.id, "order_id": order, "user_id": event.user, "sku": event.item}
+        self.deliver("refund", event, {**raw, "ts_us": at, "amount_cents": cents}, orphan=orphan)
 
     def name(self, kind: str) -> str:
         self.made += 1
@@ -264,6 +299,12 @@ class _Day:
             self.clean[source, event.arrives].append(raw)
             self.logs.events[source].append(event)
             self.logs.orphans[source, event.arrives] += orphan
+
+
+def _refunds(logs: Logs, day: date, own: list[Raw]) -> None:
+    """Every refund of the day, the first of them twice, and one that names no order."""
+    logs.raw["refund", day] = [*own, own[0], {**own[0], "refund_id": f"null-{day}", "order_id": None}]
+    logs.verdicts["refund", day].update({"DUPLICATE": 1, "NULL_KEY": 1})
 
 
 _KEY = {"exposure": "exposure_id", "click": "click_id", "conversion": "order_id"}

@@ -1,5 +1,7 @@
 """A small shop: impression -> click within an hour -> purchase within two days of the click.
 
+A purchase may be cancelled within two hours, whole or in part; labels are net of that.
+
 Exposures, clicks and purchases are delivered as logs of their own, each with its own ids and unit of time.
 An event may reach us with the next day's delivery if it happened in a day's last hour. There are no public
 logs behind it: ``tests/shop_logs.py`` makes them, to prove that a scenario is added by its declaration.
@@ -21,14 +23,14 @@ CONTEXT = {"surface": pa.string(), "position": pa.int64()}
 COUNTS = ("impression", "click", "conversion")
 
 
-def _event(name: str, raw: Mapping[str, str]) -> Source:
+def _event(name: str, raw: Mapping[str, str], *further: tuple[str, pa.DataType]) -> Source:
     return Source(
         name=name,
         role="event",
         query=f"logs/shop/{name}",
         files=f"{name}/dt={{day}}/*.parquet",
         raw=raw,
-        schema=event_schema(USER, ITEM),
+        schema=pa.schema([*event_schema(USER, ITEM), *further]),
         key="event_id",
         late_days=1,
     )
@@ -63,9 +65,19 @@ CLICK = _event(
     },
 )
 
-CONVERSION = _event(
-    "conversion", {"order_id": "VARCHAR", "user_id": "BIGINT", "sku": "VARCHAR", "ts_us": "BIGINT"}
-)
+_ORDER = {
+    "order_id": "VARCHAR",
+    "user_id": "BIGINT",
+    "sku": "VARCHAR",
+    "ts_us": "BIGINT",
+    "amount_cents": "BIGINT",
+}
+AMOUNT = ("amount_cents", pa.int64())
+
+CONVERSION = _event("conversion", _ORDER, AMOUNT)
+
+#: A source of its own, so that counts of purchases stay counts of purchases.
+REFUND = _event("refund", {"refund_id": "VARCHAR", **_ORDER}, ("reverses", pa.string()), AMOUNT)
 
 CATALOGUE = Source(
     name="item",
@@ -106,7 +118,16 @@ CANDIDATE = Source(
 FUNNEL = Funnel(
     (
         Objective(name="click", log="click", window=timedelta(hours=1)),
-        Objective(name="conversion", log="conversion", given="click", window=timedelta(days=2)),
+        Objective(
+            name="conversion",
+            log="conversion",
+            given="click",
+            window=timedelta(days=2),
+            value="amount_cents",
+            reversals="refund",
+            reversible=timedelta(hours=2),
+            segment="category",
+        ),
     ),
     click="click",
     conversion="conversion",
@@ -116,12 +137,12 @@ SCENARIO = Scenario(
     name="shop",
     zone="Europe/Berlin",
     impressions=EXPOSURE,
-    events=(CLICK, CONVERSION),
+    events=(CLICK, CONVERSION, REFUND),
     attributes=(CATALOGUE,),
     candidates_log=CANDIDATE,
     rollups=(
-        Rollup(name="user", entity="user_id", query="rollups/shop/user", counts=COUNTS),
-        Rollup(name="item", entity="item_id", query="rollups/shop/item", counts=COUNTS),
+        Rollup(name="user", keys=("user_id",), query="rollups/shop/user", counts=COUNTS),
+        Rollup(name="item", keys=("item_id",), query="rollups/shop/item", counts=COUNTS),
     ),
     funnel=FUNNEL,
     context=(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
+from features import scenarios
 from features.errors import UsageError
+from features.sampling.base import Sampling
+from features.sampling.everything import Everything
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.entire_space.base import EntireSpace
@@ -26,6 +29,7 @@ class Recipe:
         architecture: builds the network over the embeddings.
         method: how conditional and joint probabilities become losses.
         balancer: how the losses of K objectives become one update.
+        sampling: which rows train which objectives, and how often.
         dim: width of an embedding.
         batch_rows: rows of one update.
         window_rows: rows among which a day is shuffled; they are held in memory.
@@ -33,7 +37,10 @@ class Recipe:
         embedding_rate: learning rate of the embeddings.
         weight_decay: L2 coefficient of the network.
         averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
-        seed: of initial weights and of the shuffle.
+        seed: of initial weights, of the shuffle and of the sampling.
+
+    Raises:
+        UsageError: the sampling does not go with the method.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Recipe:
     architecture: Callable[..., Architecture]
     method: EntireSpace
     balancer: Callable[[int], Balancer]
+    sampling: Sampling = field(default_factory=Everything)
     dim: int = 16
     batch_rows: int = 128
     window_rows: int = 131_072
@@ -49,6 +57,16 @@ class Recipe:
     weight_decay: float = 0.0
     averaging: float = 0.995
     seed: int = 20220425
+
+    def __post_init__(self) -> None:
+        if self.sampling.own_space and not self.method.own_space:
+            raise UsageError(
+                f"recipe {self.name!r}",
+                f"sampling {type(self.sampling).__name__} changes an objective's own space, and the method "
+                f"{type(self.method).__name__} learns over the entire space",
+                "use a method that learns each objective in its own space, such as Masked, or the sampling "
+                "Everything",
+            )
 
     def settings(self) -> dict[str, object]:
         """Every setting as plain values: what was imported by which name, and with which keywords."""
@@ -64,7 +82,8 @@ def get(scenario: str, name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
-        UsageError: there is none; the message suggests the nearest.
+        UsageError: there is none, and the message suggests the nearest; or its sampling does not go with
+            the scenario's funnel.
     """
     functions = _functions(scenario)
     if name not in functions:
@@ -72,7 +91,9 @@ def get(scenario: str, name: str) -> Recipe:
         known = ", ".join(functions) or "none"
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {known}"
         raise UsageError(f"recipe {name!r} of scenario {scenario!r}", f"unknown; known are {known}", hint)
-    return functions[name]()
+    recipe = functions[name]()
+    recipe.sampling.check(scenarios.get(scenario).funnel, own_space=recipe.method.own_space)
+    return recipe
 
 
 def _functions(scenario: str) -> dict[str, Callable[[], Recipe]]:

@@ -12,6 +12,10 @@ from models.ple import PLE
 from models.shared_bottom import SharedBottom
 from models.towers import Towers
 
+#: Of click, long view and like. Likes are rare, and with equal weights their noise costs the shared
+#: embeddings 0.0006 of the click's AUC (mean of the last five days, two seeds).
+WEIGHTS = (1.0, 0.3, 0.05)
+
 
 def esmm() -> Recipe:
     """A tower per objective over shared embeddings; conversion learned as the joint over all impressions."""
@@ -20,7 +24,7 @@ def esmm() -> Recipe:
         description="ESMM: towers over shared embeddings, losses over the entire space.",
         architecture=partial(Towers, layers=(128, 64)),
         method=ESMM(),
-        balancer=Static,
+        balancer=partial(Static, weights=WEIGHTS),
     )
 
 
@@ -31,7 +35,7 @@ def ple() -> Recipe:
         description="PLE with two levels, losses over the entire space.",
         architecture=partial(PLE, levels=((64,), (64,)), own=2, shared=2, layers=(32,)),
         method=ESMM(),
-        balancer=Static,
+        balancer=partial(Static, weights=WEIGHTS),
     )
 
 

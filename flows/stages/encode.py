@@ -7,16 +7,18 @@ from datetime import date, timedelta
 import polars as pl
 
 from features.bookkeeping import ID_MAPS
-from features.encode import Encoder, Layout, empty_map, grow
+from features.encode import Encoder, Layout
 from features.errors import BadWarehouse, MissingStage
 from features.generation import Generation
+from features.id_maps import empty_map, grow
 from features.schemas import samples
 from flows.house import House
+from flows.stages.keep import keep
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
-from flows.stages.settle import Built, Plan, code, settle
+from flows.stages.settle import Built, Plan, code
 
-_CODE = ("features/encode.py", "flows/stages/encode.py")
+_CODE = ("features/id_maps.py", "features/encodings.py", "flows/stages/encode.py")
 
 
 def plan_id_maps(house: House, day: date) -> Plan:
@@ -30,7 +32,7 @@ def plan_id_maps(house: House, day: date) -> Plan:
 
 
 def grow_id_maps(house: House, day: date) -> StageRecord:
-    """Count the day's ids and admit those that were seen often enough.
+    """Count the day's ids, forget those that expired, admit those that were seen often enough.
 
     Raises:
         MissingStage: the day has no samples.
@@ -46,7 +48,7 @@ def grow_id_maps(house: House, day: date) -> StageRecord:
             pl.col("arrived_at") < house.watermark(day)
         )
         rows = house.store.scan(samples(house.scenario), _exposed(house, day)).filter(arrived)
-        grown = grow(old, rows, Layout.of(house.scenario.features), day)
+        grown = grow(old, rows, house.scenario.features, day)
         admitted = {
             str(name): count
             for name, count in grown.group_by("vocabulary")
@@ -54,9 +56,9 @@ def grow_id_maps(house: House, day: date) -> StageRecord:
             .sort("vocabulary")
             .rows()
         }
-        return Built(rows=grown, notes={"admitted": admitted})
+        return Built(rows=grown, notes={"admitted": admitted, "freed": _freed(old, grown)})
 
-    return settle(house.store, plan, build)
+    return keep(house, plan, build)
 
 
 def encoder_of(house: House, day: date, key: str) -> Encoder:
@@ -74,6 +76,14 @@ def encoder_of(house: House, day: date, key: str) -> Encoder:
         )
     found.verify()
     return Encoder(Layout.of(house.scenario.features), _frame(house, found))
+
+
+def _freed(old: pl.DataFrame, grown: pl.DataFrame) -> dict[str, int]:
+    """How many rows each vocabulary took back from ids that expired; vocabularies without one left out."""
+    owner = ["vocabulary", "id_int", "id_text"]
+    owned = old.filter(pl.col("row").is_not_null() & pl.col("edge").is_null())
+    gone = owned.join(grown, on=owner, how="anti", nulls_equal=True)
+    return dict(gone.group_by("vocabulary").len().sort("vocabulary").rows())
 
 
 def _frame(house: House, generation: Generation) -> pl.DataFrame:

@@ -21,10 +21,12 @@ from features.generation import Generation
 from features.parquet import ROW_GROUP
 from features.scenario import Source
 from features.schemas import events
+from features.validation.tables import contract
 from flows.house import House
+from flows.stages.keep import keep
 from flows.stages.quarantine import kept, quarantine
 from flows.stages.record import StageRecord
-from flows.stages.settle import Built, Plan, code, live, repeated, settle
+from flows.stages.settle import Built, Plan, code, live, repeated
 
 STAGE = "read"
 DUPLICATE = "DUPLICATE"
@@ -94,7 +96,7 @@ def read(house: House, source: Source, day: date) -> tuple[StageRecord, ...]:
             quarantined=refused,
             notes={"files": [file.name for file in files], "warnings": warnings},
         )
-        return (*quarantined, settle(house.store, plan, lambda: built))
+        return (*quarantined, keep(house, plan, lambda: built))
 
 
 _REFUSED = """
@@ -132,6 +134,7 @@ def _plan(house: House, source: Source, day: date, files: list[Path]) -> Plan:
         **{f"raw {file.name}": raw_sha256(file, file.stat().st_mtime_ns) for file in files},
         **{f"{source.table} {g.partition.day}": g.key for g in _earlier(house, source, day)},
         "query": fingerprint([query.text, dict(source.params), source.schema.to_string()]),
+        "contract": fingerprint(contract(events(source), house.scenario).definition),
         "code": code("flows/stages/read.py"),
         "zone": house.scenario.zone,
     }

@@ -10,16 +10,19 @@ from itertools import chain
 import polars as pl
 
 from features.calendar import days_between
+from features.completeness import has_curves
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
-from features.generation import Generation
+from features.funnel import Objective
 from features.labels import Attribution, attribute
 from features.samples import build
 from features.scenario import Source
-from features.schemas import events, samples
+from features.schemas import COMPLETENESS, events, samples
 from features.schemas import view as view_table
 from features.staging import Staged
 from flows.house import House
+from flows.stages import completeness
+from flows.stages.completeness import curves_of, told_until
 from flows.stages.promise import hold
 from flows.stages.quarantine import kept, quarantine
 from flows.stages.record import StageRecord
@@ -27,9 +30,16 @@ from flows.stages.settle import Built, Plan, code, finished, live, now, repeated
 from flows.stages.view import snapshot_of
 
 STAGE = "sample"
-#: Origin of the quarantined events that belong to no impression.
+#: Origin of the quarantined events that label nothing.
 ORPHANS = "label"
-_CODE = ("features/labels.py", "features/samples.py", "features/funnel.py", "flows/stages/sample.py")
+_CODE = (
+    "features/labels.py",
+    "features/reversals.py",
+    "features/completeness.py",
+    "features/samples.py",
+    "features/funnel.py",
+    "flows/stages/sample.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +57,14 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         BrokenPromise: a check of the samples found offenders; the old samples stand.
     """
     del lines  # the same samples serve every line
+    curves = completeness.run(house, day)
     plans = _plans(house, day)
     done = {plan.day: found for plan in plans if (found := live(house.store, plan)) is not None}
     todo = [plan for plan in plans if plan.day not in done]
     records = [repeated(plan, done[plan.day]) for plan in plans if plan.day in done]
     if not todo:
         orphans = [kept(house, ORPHANS, objective.name, day) for objective in house.scenario.funnel]
-        return (*chain.from_iterable(orphans), *records)
+        return (*chain.from_iterable(orphans), *curves, *records)
     started, clock = now(), time.perf_counter()
     orphaned = _orphans(house, day, dict(todo[-1].inputs))
     staged = [_stage(house, plan) for plan in todo]
@@ -61,12 +72,14 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     committed = house.store.commit(staged)
     seconds = (time.perf_counter() - clock) / len(todo)
     records += [finished(plan, g, started, seconds) for plan, g in zip(todo, committed, strict=True)]
-    return (*orphaned, *records)
+    return (*orphaned, *curves, *records)
 
 
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     """Whether the samples of the day, or of a day that it restates, are not what they should be."""
     del lines
+    if completeness.pending(house, day):
+        return True
     return any(live(house.store, plan) is None for plan in _plans(house, day))
 
 
@@ -89,6 +102,9 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
     for view in scenario.views:
         snapshot = snapshot_of(house, view, exposed)
         inputs[view.table] = "none" if snapshot is None else snapshot.key
+    if _takes_curves(house, exposed, as_of):
+        curves = curves_of(house, as_of)
+        inputs[COMPLETENESS.name] = "none" if curves is None else curves.key
     inputs["definition"] = fingerprint(
         [list(scenario.funnel), scenario.lateness, scenario.skew, [f.definition for f in scenario.features]]
     )
@@ -110,15 +126,15 @@ def _plans(house: House, day: date) -> list[SamplePlan]:
         if exposed not in known:
             continue
         there = house.store.generation(table, exposed)
-        told = day if there is None else max(day, date.fromisoformat(str(_notes(there)["as_of"])))
+        told = day if there is None else max(day, told_until(there))
         plans.append(plan_sample(house, exposed, told))
     return plans
 
 
-def _notes(generation: Generation) -> dict[str, object]:
-    notes = generation.record["notes"]
-    assert isinstance(notes, dict)  # noqa: S101 - written by `account`
-    return notes
+def _takes_curves(house: House, exposed: date, as_of: date) -> bool:
+    """Whether some label of the day's samples is still open; where none is, all are complete."""
+    restated = timedelta(days=house.scenario.restated_days)
+    return has_curves(house.scenario) and as_of < exposed + restated
 
 
 def _followed(house: House) -> tuple[Source, ...]:
@@ -135,7 +151,12 @@ def _stage(house: House, plan: SamplePlan) -> Staged:
         table = view_table(view, scenario)
         snapshots[view.name] = None if found is None else store.scan(table, [found.partition.day])
     labels = _attribute(house, plan.day, plan.as_of).labels
-    rows = build(impressions, labels, scenario, snapshots, watermark=house.watermark(plan.as_of))
+    curves = None
+    if _takes_curves(house, plan.day, plan.as_of) and curves_of(house, plan.as_of) is not None:
+        curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt")
+    rows = build(
+        impressions, labels, scenario, snapshots, watermark=house.watermark(plan.as_of), completeness=curves
+    )
     rows_in = int(impressions.select(pl.len()).collect().item())
     built = Built(rows=rows, rows_in=rows_in, notes={"as_of": plan.as_of.isoformat()})
     return stage(store, plan, built)
@@ -155,20 +176,69 @@ def _attribute(house: House, first: date, as_of: date) -> Attribution:
     first -= timedelta(days=scenario.contested_days)
     days = days_between(first, as_of)
     logs = {o.name: house.store.scan(events(scenario.source(o.log)), days) for o in scenario.funnel}
-    return attribute(_impressions(house, first, as_of), logs, scenario.funnel, skew=scenario.skew)
+    reversals = {
+        o.name: house.store.scan(events(scenario.source(o.reversals)), days)
+        for o in scenario.funnel
+        if o.reversals is not None
+    }
+    return attribute(
+        _impressions(house, first, as_of),
+        logs,
+        scenario.funnel,
+        skew=scenario.skew,
+        reversals=reversals,
+        as_of=house.watermark(as_of),
+    )
 
 
 def _orphans(house: House, day: date, inputs: dict[str, str]) -> tuple[StageRecord, ...]:
-    """Quarantine the events that arrived on ``day`` and belong to no impression known by its end."""
+    """Quarantine what arrived on ``day`` and labels nothing: without an impression, or too late for its own.
+
+    The samples of an impression's day take what arrives up to ``restated_days`` after it.
+    """
     scenario = house.scenario
-    reach = scenario.restated_days + max(source.late_days for source in scenario.events)
-    attribution = _attribute(house, day - timedelta(days=reach), day)
+    closed = day - timedelta(days=scenario.restated_days)
+    first = closed - timedelta(days=max(source.late_days for source in scenario.events))
+    attribution = _attribute(house, first, day)
+    reach = first - timedelta(days=scenario.contested_days)
+    old = _impressions(house, reach, day).filter(pl.col("day") < closed).select("impression_id")
     records: list[StageRecord] = []
     for objective in scenario.funnel:
-        arrived = attribution.orphans[objective.name].filter(pl.col("dt") == day).drop("dt")
-        rows = arrived.select(
-            pl.lit(f"ORPHAN_{objective.name.upper()}").alias("reason"),
-            pl.struct(pl.all()).struct.json_encode().alias("row_text"),
-        ).collect(engine="streaming")
+        of_old = attribution.owners[objective.name].join(old, on="impression_id", how="semi")
+        rows = pl.concat(_refused(house, objective, attribution, of_old, day)).collect(engine="streaming")
         records += quarantine(house, ORPHANS, objective.name, day, inputs, rows)
     return tuple(records)
+
+
+def _refused(
+    house: House, objective: Objective, attribution: Attribution, of_old: pl.LazyFrame, day: date
+) -> list[pl.LazyFrame]:
+    """``reason`` and ``row_text`` of a day's events and reversals that label nothing.
+
+    Args:
+        house: where.
+        objective: whose.
+        attribution: of everything that can still matter.
+        of_old: ``event_id`` of the events that belong to impressions whose samples are closed.
+        day: the day of arrival.
+    """
+    scenario, name = house.scenario, objective.name
+
+    def told(reason: str, rows: pl.LazyFrame) -> pl.LazyFrame:
+        text = pl.struct(pl.all()).struct.json_encode().alias("row_text")
+        return rows.filter(pl.col("dt") == day).drop("dt").select(pl.lit(reason).alias("reason"), text)
+
+    arrived = house.store.scan(events(scenario.source(objective.log)), [day])
+    late = arrived.join(of_old, on="event_id", how="semi")
+    refused = [
+        told(f"ORPHAN_{name.upper()}", attribution.orphans[name]),
+        told(f"LATE_{name.upper()}", late),
+    ]
+    if objective.reversals is not None:
+        idle, source = attribution.idle[name], objective.reversals.upper()
+        reversed_ = house.store.scan(events(scenario.source(objective.reversals)), [day])
+        late = reversed_.join(of_old, left_on="reverses", right_on="event_id", how="semi").join(
+            idle, on="event_id", how="anti"
+        )
+        refused += [told(f"ORPHAN_{source}", idle), told(f"LATE_{source}", late)]
+    return refused

@@ -38,6 +38,8 @@ _CODE = (
     "features/candidates.py",
     "features/samples.py",
     "features/encode.py",
+    "features/encodings.py",
+    "features/hashing.py",
     "flows/stages/score.py",
     "models",
 )

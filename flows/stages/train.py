@@ -14,6 +14,7 @@ import torch
 from features.batches import fresh_rows, training_batches
 from features.bookkeeping import METRICS, MODELS
 from features.calendar import day_of
+from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
 from features.generation import Generation
 from features.schemas import samples
@@ -22,18 +23,22 @@ from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
+from flows.stages.keep import keep
+from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
-from flows.stages.settle import Built, Plan, code, live, repeated, settle
-from flows.stages.version import Version, load, parent_of
+from flows.stages.settle import Built, Plan, code, live, repeated
+from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.batch import Batch
 from models.line import Line
 from models.train import train_one_pass
 
 STAGE = "train"
-_READS = ("features/encode.py", "features/batches.py", "features/labels.py")
-_CODE = ("models", *_READS, "flows/stages/train.py")
+_ENCODING = ("features/encode.py", "features/encodings.py", "features/hashing.py")
+_READS = (*_ENCODING, "features/batches.py", "features/labels.py")
+_SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
+_CODE = ("models", *_READS, *_SAMPLING, "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -42,12 +47,16 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     Raises:
         MissingStage: the day has no samples.
         UsageError: an unknown recipe.
+        OtherFeatures: a line's parent was trained with another feature set; nothing was written.
         NotFinite: a loss or gradient was not finite; no version was written.
     """
     # Batches are small: a second thread would mostly wait, and the bytes must not depend on their number.
     torch.set_num_threads(1)
-    grown = grow_id_maps(house, day)
     chosen = [recipes.get(house.scenario.name, name) for name in lines]
+    for recipe in chosen:
+        if (parent := parent_of(house, recipe.name, day)) is not None:
+            refuse_other_features(house, parent, day)
+    grown = grow_id_maps(house, day)
     return (grown, *(record for recipe in chosen for record in _train(house, day, recipe, grown.key)))
 
 
@@ -65,11 +74,12 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
 
 
 def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Plan:
-    """What a version depends on: its parent, the samples, the id maps, the recipe and the code."""
+    """What a version depends on: its parent, samples, id maps, features, the recipe and the code."""
     parent = parent_of(house, recipe.name, day)
     inputs = {
         "parent": parent.version if parent else "none",
         "id_maps": id_maps_key,
+        "feature_set": FeatureSet.of(house.scenario).version,
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
@@ -105,10 +115,10 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         until,
     )
     line = load(house, recipe, parent)
-    yield settle(house.store, metrics, lambda: evaluate(house, line, parent, rows))
+    yield keep(house, metrics, lambda: evaluate(house, line, parent, rows))
     if live(house.store, model) is not None and trained is None:
         _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
-    yield settle(house.store, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
 
 
 def _trained(house: House, plan: Plan) -> Generation | None:
@@ -140,9 +150,14 @@ def _learn(
         batch_rows=recipe.batch_rows,
         window_rows=recipe.window_rows,
         seed=int(np.random.SeedSequence([recipe.seed, day.toordinal()]).generate_state(1)[0]),
+        sampling=recipe.sampling,
+        sampling_seed=recipe.seed,
+        propensity=propensity_of(house, recipe, parent),
     )
+    if parent is not None:  # rows that changed owners since, also on days that this line left out
+        line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
     report = train_one_pass(line, map(Batch.from_numpy, batches))
-    version = plan.key
+    version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     home = (house.store.root / folder).parent
     home.mkdir(parents=True, exist_ok=True)
@@ -157,6 +172,8 @@ def _learn(
         "steps": line.steps,
         "parameters": line.num_parameters,
         "id_maps_key": plan.inputs["id_maps"],
+        "feature_set": features.label,
+        "features": features.text,
         "recipe": canonical(recipe.settings()),
         "inputs": canonical(dict(plan.inputs)),
         "losses": canonical(report.mean_loss),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from features.bookkeeping import MODELS
 from features.encode import Layout
-from features.errors import BadWarehouse
+from features.errors import BadWarehouse, OtherFeatures
+from features.feature_set import FeatureSet
 from flows.house import House
 from flows.recipes import Recipe
 from models import checkpoint
@@ -26,6 +27,7 @@ class Version:
         version: hash of parent, inputs, recipe and code.
         watermark: labels final by this instant (naive UTC) have been learned.
         id_maps_key: generation of the id maps of its day.
+        features: what it was trained on; ``None`` if it was trained before that was kept.
         folder: its checkpoint.
     """
 
@@ -34,6 +36,7 @@ class Version:
     version: str
     watermark: datetime
     id_maps_key: str
+    features: FeatureSet | None
     folder: Path
 
 
@@ -59,7 +62,32 @@ def version_of(house: House, line: str, day: date) -> Version | None:
         version=row["model_version"],
         watermark=row["watermark"],
         id_maps_key=row["id_maps_key"],
+        features=None if row["features"] is None else FeatureSet.from_text(row["features"]),
         folder=house.store.root / row["checkpoint"],
+    )
+
+
+def refuse_other_features(house: House, version: Version, until: date) -> None:
+    """Hold what a version was trained on to what is declared now: its numbers would mean something else.
+
+    Args:
+        house: where.
+        version: the version to go on from.
+        until: the day up to which its line is wanted.
+
+    Raises:
+        OtherFeatures: they differ; it names what was added, removed or changed.
+    """
+    declared = FeatureSet.of(house.scenario)
+    if version.features is None or version.features.version == declared.version:
+        return
+    first = house.store.days(MODELS, line=version.line)[0]
+    raise OtherFeatures(
+        f"model {version.line} of {version.day}",
+        f"was trained with feature set {version.features.label}, now it is {declared.label}: "
+        f"{declared.difference(version.features)}",
+        f"funnelcast backfill {first} {until} trains the line anew from its first day, or give the changed "
+        "line a new name",
     )
 
 
@@ -67,8 +95,11 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
     """The line as ``version`` left it, or a fresh one; every byte of a checkpoint is verified.
 
     Raises:
+        OtherFeatures: it was trained with another feature set.
         BadWarehouse: the checkpoint is missing, damaged or of another shape.
     """
+    if version is not None:
+        refuse_other_features(house, version, version.day)
     layout = Layout.of(house.scenario.features)
     spec = InputSpec(layout.num_rows, len(layout.singles), layout.bag_lengths, len(layout.dense_columns))
     line = Line.fresh(
@@ -82,6 +113,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         embedding_rate=recipe.embedding_rate,
         weight_decay=recipe.weight_decay,
         averaging=recipe.averaging,
+        negative_rates=recipe.sampling.negative_rates(house.scenario.funnel),
         seed=recipe.seed,
     )
     if version is not None:

@@ -19,8 +19,9 @@ from features.snapshots import from_attributes, from_last_events, from_windows, 
 from features.tables import Table
 from features.view import Attributes, View, Windows
 from flows.house import House
+from flows.stages.keep import keep
 from flows.stages.record import StageRecord
-from flows.stages.settle import Built, Plan, code, live, settle
+from flows.stages.settle import Built, Plan, code, live
 
 STAGE = "view"
 _CODE = ("features/snapshots.py", "features/view.py", "flows/stages/view.py")
@@ -34,7 +35,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     """
     del lines  # the same views serve every line
     rolled = [
-        settle(house.store, plan_rollup(house, r, day), lambda r=r: _roll_up(house, r, day))  # type: ignore[misc]
+        keep(house, plan_rollup(house, r, day), lambda r=r: _roll_up(house, r, day))  # type: ignore[misc]
         for r in house.scenario.rollups
     ]
     return (
@@ -55,7 +56,9 @@ def plan_rollup(house: House, declared: Rollup, day: date) -> Plan:
     """What a roll-up of the day depends on: its events and its query."""
     sources = [*_event_tables(house), *(events(house.scenario.source(name)) for name in declared.attributes)]
     inputs = {f"{table.name} {day}": _needed(house, table, day).key for table in sources}
-    inputs["query"] = fingerprint([sql.load(declared.query).text, list(declared.counts)])
+    inputs["query"] = fingerprint(
+        [sql.load(declared.query).text, list(declared.counts), list(declared.context)]
+    )
     return Plan(stage=STAGE, table=rollup(declared, house.scenario), day=day, inputs=inputs)
 
 
@@ -83,7 +86,7 @@ def _snapshot(house: House, declared: View, valid: date) -> StageRecord:
         known = _compute(house, declared, valid, sources)
         return Built(rows=known, notes={"sources": len(sources)})
 
-    return settle(house.store, plan, build)
+    return keep(house, plan, build)
 
 
 def _compute(house: House, declared: View, valid: date, sources: Mapping[str, Generation]) -> pl.LazyFrame:
@@ -147,7 +150,7 @@ def _roll_up(house: House, declared: Rollup, day: date) -> Built:
     """Run the roll-up's query over the day's arrivals."""
     table = rollup(declared, house.scenario)
     with connect(house.limits) as connection:
-        _events_view(connection, house, day)
+        _events_view(connection, house, day, declared.context)
         for name in declared.attributes:
             files = _needed(house, events(house.scenario.source(name)), day).files
             connection.read_parquet([str(file) for file in files]).create_view(name)
@@ -155,14 +158,17 @@ def _roll_up(house: House, declared: Rollup, day: date) -> Built:
     return Built(rows=counted.cast(table.schema).sort_by([(name, "ascending") for name in table.sort_by]))
 
 
-def _events_view(connection: duckdb.DuckDBPyConnection, house: House, day: date) -> None:
-    """The relation ``events``: kind, user, item and day of everything that arrived on ``day``."""
+def _events_view(
+    connection: duckdb.DuckDBPyConnection, house: House, day: date, context: tuple[str, ...]
+) -> None:
+    """The relation ``events``: kind, user, item, day and context of everything that arrived on ``day``."""
+    columns = ", ".join(["user_id", "item_id", "day", *(f'"{name}"' for name in context)])
     parts = []
     for source in (house.scenario.impressions, *house.scenario.events):
         files = [str(file) for file in _needed(house, events(source), day).files]
         connection.read_parquet(files).create_view(f"arrived_{source.name}")
         parts.append(
-            f"SELECT '{source.name}' AS kind, user_id, item_id, day FROM arrived_{source.name}"  # noqa: S608
+            f"SELECT '{source.name}' AS kind, {columns} FROM arrived_{source.name}"  # noqa: S608
         )
     connection.execute("CREATE VIEW events AS " + " UNION ALL ".join(parts))
 

@@ -6,6 +6,7 @@ Shapes: B rows, K objectives in the order of the funnel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,13 @@ class EntireSpace(ABC):
 
     A method that is a weighted mean over its rows implements ``counts`` and ``errors``; one that
     normalises otherwise overrides ``losses``.
+
+    Attributes:
+        own_space: every objective is learned by its conditional probability, on rows of its own space
+            alone; sampling policies that change that space ask for it.
     """
+
+    own_space: ClassVar[bool] = False
 
     @abstractmethod
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:

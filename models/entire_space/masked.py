@@ -5,6 +5,8 @@ Shapes: B rows, K objectives in the order of the funnel.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -19,6 +21,8 @@ class Masked(EntireSpace):
     It is the CVR model that ESMM calls BASE (SIGIR 2018, section 3.2), and PLE's loss with the space
     indicator of each objective (RecSys 2020, equation 8).
     """
+
+    own_space: ClassVar[bool] = True
 
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Rows to be learned that lie in the objective's space, bool, shape (B, K)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.batches import blocks, fresh_rows, training_batches
-from features.encode import Encoder, Layout, empty_map
+from features.encode import Encoder, Layout
+from features.id_maps import empty_map
+from features.sampling.aman import AMAN
+from features.sampling.base import Sampling
+from features.sampling.negative_down import NegativeDown
+from features.sampling.oversampling import Oversampling
+from features.sampling.unbias import Unbias
 from features.scenarios.shop import SCENARIO
 from features.view import Dense, Feature
 
@@ -106,7 +113,7 @@ def test_blocks_are_the_rows_in_order_and_full_but_for_the_last(block_rows: int)
 
 
 def test_a_row_trains_the_objectives_whose_labels_became_final_in_this_run() -> None:
-    """Windows 1 h and 2 days, lateness 1 h: a click is final after 2 h, a purchase after 50 h."""
+    """Windows 1 h and 2 days, 2 h to cancel, lateness 1 h: final after 2 h (click) and 52 h (purchase)."""
     hours = list(range(0, 120))
     samples = pl.LazyFrame(
         {
@@ -118,7 +125,71 @@ def test_a_row_trains_the_objectives_whose_labels_became_final_in_this_run() -> 
     since, until = T0 + 72 * HOUR, T0 + 96 * HOUR
     found = fresh_rows(samples, SCENARIO, since, until).collect()
     assert found.select("hour", "trains_click", "trains_conversion").rows() == [
-        (hour, 72 <= hour + 2 < 96, 72 <= hour + 50 < 96)
+        (hour, 72 <= hour + 2 < 96, 72 <= hour + 52 < 96)
         for hour in hours
-        if 72 <= hour + 2 < 96 or 72 <= hour + 50 < 96
+        if 72 <= hour + 2 < 96 or 72 <= hour + 52 < 96
     ]
+
+
+def sampled_batches(
+    height: int, policy: Sampling, *, window_rows: int, seed: int
+) -> list[dict[str, np.ndarray]]:
+    named = rows(height).with_columns(impression_id=pl.format("imp-{}", "number"))
+    made = training_batches(
+        named.lazy(),
+        TINY,
+        ENCODER,
+        batch_rows=64,
+        window_rows=window_rows,
+        seed=seed,
+        sampling=policy,
+        sampling_seed=5,
+        propensity=lambda frame, objective: pl.repeat(0.5, frame.height, eager=True),
+    )
+    return list(made)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        NegativeDown(objectives=("click",), rate=0.3),
+        AMAN(objective="conversion", rate=0.5),
+        Oversampling(objective="conversion", factor=3),
+        Unbias(objective="conversion", floor=0.25),
+    ],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_what_is_sampled_depends_neither_on_the_windows_nor_on_the_shuffle(policy: Sampling) -> None:
+    def told(window_rows: int, seed: int) -> Counter[tuple[float, ...]]:
+        """Number, labels, masks and weight of every row that is handed out."""
+        return Counter(
+            (float(number), *y, *trains, weight)
+            for batch in sampled_batches(600, policy, window_rows=window_rows, seed=seed)
+            for number, y, trains, weight in zip(
+                numbers(batch),
+                batch["y"].tolist(),
+                batch["trains"].tolist(),
+                batch["weight"].tolist(),
+                strict=True,
+            )
+        )
+
+    whole = told(600, seed=0)
+    assert whole == told(7, seed=0) == told(250, seed=9)
+    assert sum(whole.values()) != 600
+
+
+def test_copies_of_a_row_meet_other_rows_in_the_shuffle() -> None:
+    """Otherwise a rare positive would fill whole batches."""
+    (first, *_) = sampled_batches(
+        5_000, Oversampling(objective="conversion", factor=5), window_rows=5_000, seed=1
+    )
+    assert len(set(numbers(first).tolist())) > 0.9 * len(numbers(first))
+
+
+def test_a_window_of_which_nothing_is_drawn_makes_no_batch() -> None:
+    none = NegativeDown(objectives=("click",), rate=1e-9)
+    made = sampled_batches(100, none, window_rows=1, seed=0)
+    # odd rows were clicked, and of these every third and every fifth trains something
+    seen = sorted(int(number) for batch in made for number in numbers(batch))
+    assert seen == [n for n in range(100) if n % 2 and (n % 3 == 0 or n % 5 == 0)]

@@ -15,7 +15,7 @@ from features.view import Attributes, Category, Dense, Feature, View
 
 USERS = View(
     name="users",
-    entity="user_id",
+    keys=("user_id",),
     source=Attributes(source="user"),
     features=(
         Feature(
@@ -33,7 +33,7 @@ USERS = View(
 #: Joined on a column that the view before it has brought.
 SHADES = View(
     name="shades",
-    entity="shade",
+    keys=("shade",),
     source=Attributes(source="shade"),
     features=(
         Feature(

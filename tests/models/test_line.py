@@ -246,3 +246,33 @@ def test_the_average_is_part_of_the_state(
     again.restore(line.state())
     new = make_batch(32, 2)
     assert torch.equal(line.log_probabilities(new)[1], again.log_probabilities(new)[1])
+
+
+def test_reset_rows_are_those_of_a_fresh_line_and_nothing_else_changes(
+    make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    line, fresh = make_line(averaging=0.5), make_line(averaging=0.5)
+    for batch in days(make_batch, 3):
+        line.learn(batch)
+    before, rows = copied(line), torch.tensor([3, 40])
+    assert not torch.equal(before["embedding.weight_RD"][rows], fresh.embedding.weight_RD[rows])
+    line.reset_rows(rows, 7)
+    changed = differing(copied(line), before)
+    tables = [name for name in before if name.startswith("embedding")]
+    assert sorted(changed) == sorted(tables)
+    others = [row for row in range(50) if row not in (3, 40)]
+    for name in tables:
+        assert torch.equal(line.state()[name][rows], fresh.state()[name][rows])
+        assert torch.equal(line.state()[name][others], before[name][others])
+
+
+def test_a_row_that_was_never_trained_and_no_row_at_all_leave_every_byte(
+    make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    line = make_line()
+    small = np.full((4, 3), 5, dtype=np.int64)
+    line.learn(make_batch(4, rows=small, bag_rows=np.zeros((4, 6), dtype=np.int64)))
+    before = copied(line)
+    line.reset_rows(torch.tensor([row for row in range(50) if row != 5]), 7)
+    line.reset_rows(torch.tensor([], dtype=torch.int64), 7)
+    assert differing(copied(line), before) == []

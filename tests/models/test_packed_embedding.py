@@ -140,3 +140,37 @@ def test_a_line_moves_its_table_by_the_gradient_of_a_dense_table(
         (before - line.embedding.weight_RD).double(), 0.01 * g / (g.abs() + 1e-8), rtol=1e-3, atol=1e-6
     )
     assert not line.embedding.weight_RD[0].any()
+
+
+def test_a_reset_row_has_the_bytes_it_began_with_and_no_other_row_changes() -> None:
+    def fresh() -> PackedEmbedding:
+        return PackedEmbedding(50, 4, scale=0.1, generator=torch.Generator().manual_seed(3))
+
+    embedding = fresh()
+    embedding.weight_RD[1:] += 1.0
+    before = embedding.weight_RD.clone()
+    embedding.reset(torch.tensor([7, 49]), torch.Generator().manual_seed(3))
+    assert torch.equal(embedding.weight_RD[[7, 49]], fresh().weight_RD[[7, 49]])
+    others = [row for row in range(50) if row not in (7, 49)]
+    assert torch.equal(embedding.weight_RD[others], before[others])
+
+
+@pytest.mark.parametrize("row", [-1, 50])
+def test_a_row_outside_the_table_cannot_be_reset(generator: torch.Generator, row: int) -> None:
+    embedding = table(generator)
+    with pytest.raises(IndexError):
+        embedding.reset(torch.tensor([row]), torch.Generator())
+    with pytest.raises(IndexError):
+        LazyAdam(embedding.weight_RD, rate=0.1).reset(torch.tensor([row]))
+
+
+def test_the_step_after_a_reset_is_that_of_a_first_step(generator: torch.Generator) -> None:
+    optimizer = LazyAdam(torch.zeros(3, 2), rate=0.1)
+    for _ in range(50):
+        optimizer.step(torch.tensor([1, 2]), torch.randn(2, 2, generator=generator))
+    kept = {name: tensor[2].clone() for name, tensor in optimizer.state().items()}
+    weight = optimizer.weight_RD[1].clone()
+    optimizer.reset(torch.tensor([1]))
+    optimizer.step(torch.tensor([1]), torch.full((1, 2), 0.3))
+    torch.testing.assert_close(optimizer.weight_RD[1], weight - 0.1)
+    assert all(torch.equal(tensor[2], kept[name]) for name, tensor in optimizer.state().items())

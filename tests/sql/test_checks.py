@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 import sql
 from features.engine import Limits
 from features.funnel import Funnel, Objective
-from features.promises import broken
+from features.promises import Relation, broken
 
 FUNNEL = Funnel(
     (
@@ -34,12 +35,14 @@ class Case:
         clean: rows that keep the promise.
         bad: further rows that break it, some together with a clean one.
         offenders: leading columns of what the check selects, in any order.
+        others: other relations that it reads: columns and rows of each.
     """
 
     columns: str
     clean: str
     bad: str
     offenders: list[tuple[object, ...]]
+    others: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 SAMPLE = "impression_id VARCHAR, y_click TINYINT, y_order TINYINT, y_like TINYINT"
@@ -128,6 +131,58 @@ CASES = {
         "('2026-01-06', 'read', 'lost', 10, 7, 2, 0), ('2026-01-06', 'read', 'made', 10, 8, 2, 1)",
         [("dt", "read", "lost"), ("dt", "read", "made")],
     ),
+    "checks/samples_impression_known": Case(
+        "impression_id VARCHAR, user_id BIGINT, item_id VARCHAR, exposed_at TIMESTAMP",
+        "('a', 1, 'x', '2026-01-05 10:00')",
+        "('never shown', 1, 'x', '2026-01-05 10:00'), ('b', 3, 'x', '2026-01-05 10:00'),"
+        "('c', 1, 'y', '2026-01-05 10:00'), ('d', 1, 'x', '2026-01-05 11:00')",
+        [("never shown", 1), ("b", 3), ("c", 1), ("d", 1)],
+        {
+            "impressions": (
+                "impression_id VARCHAR, user_id BIGINT, item_id VARCHAR, exposed_at TIMESTAMP",
+                "('a', 1, 'x', '2026-01-05 10:00'), ('b', 1, 'x', '2026-01-05 10:00'),"
+                "('c', 1, 'x', '2026-01-05 10:00'), ('d', 1, 'x', '2026-01-05 10:00'),"
+                "('no sample', 1, 'x', '2026-01-05 10:00')",
+            )
+        },
+    ),
+    "checks/scores_among_candidates": Case(
+        SCORE,
+        "('2026-01-06', 'ple', 1, 'a', NULL), ('2026-01-06', 'esmm', 1, 'a', NULL)",
+        "('2026-01-06', 'ple', 2, 'a', NULL), ('2026-01-06', 'ple', 1, 'b', NULL),"
+        "('2026-01-07', 'ple', 1, 'a', NULL)",
+        [("dt", "ple", 2, "a"), ("dt", "ple", 1, "b"), ("dt", "ple", 1, "a")],
+        {
+            "candidate_users": ("dt DATE, user_id BIGINT", "('2026-01-06', 1), ('2026-01-07', 2)"),
+            "candidate_items": (
+                "dt DATE, item_id VARCHAR",
+                "('2026-01-06', 'a'), ('2026-01-06', 'c'), ('2026-01-07', 'a')",
+            ),
+        },
+    ),
+    "checks/scores_model_known": Case(
+        "dt DATE, line VARCHAR, model_version VARCHAR",
+        "('2026-01-06', 'ple', 'x'), ('2026-01-06', 'ple', 'x')",
+        "('2026-01-06', 'esmm', 'x'), ('2026-01-06', 'ple', 'z'), ('2026-01-06', 'ple', 'z')",
+        [("dt", "esmm", "x"), ("dt", "ple", "z")],
+        {"models": ("line VARCHAR, model_version VARCHAR", "('ple', 'x'), ('esmm', 'y')")},
+    ),
+    "checks/metrics_unique": Case(
+        "dt DATE, line VARCHAR, objective VARCHAR, space VARCHAR, slice VARCHAR, metric VARCHAR",
+        "('2026-01-06', 'ple', 'click', 'x', 'all', 'auc'),"
+        "('2026-01-06', 'ple', 'click', 'x', 'all', 'gauc')",
+        "('2026-01-06', 'ple', 'click', 'x', 'all', 'auc'),"
+        "('2026-01-07', 'ple', 'click', 'x', 'all', 'auc'),"
+        "('2026-01-06', 'ple', 'click', 'x', 'new', 'auc')",
+        [("dt", "ple", "click", "x", "all", "auc", 2)],
+    ),
+    "checks/id_maps_row_unique": Case(
+        'dt DATE, vocabulary VARCHAR, "row" INTEGER',
+        "('2026-01-06', 'user', 2), ('2026-01-06', 'item', 2), ('2026-01-07', 'user', 2),"
+        "('2026-01-06', 'user', NULL), ('2026-01-06', 'user', NULL)",
+        "('2026-01-06', 'item', 3), ('2026-01-06', 'item', 3)",
+        [("dt", "item", 3, 2)],
+    ),
 }
 CHECKS = [name for name in sql.names() if name.startswith("checks/")]
 
@@ -136,6 +191,9 @@ def selected(name: str, *values: str) -> list[tuple[object, ...]]:
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE this ({CASES[name].columns})")
         connection.execute(f"INSERT INTO this VALUES {', '.join(values)}")
+        for other, (columns, rows) in CASES[name].others.items():
+            connection.execute(f"CREATE TABLE {other} ({columns})")
+            connection.execute(f"INSERT INTO {other} VALUES {rows}")
         connection.execute('CREATE TABLE funnel (objective VARCHAR, "given" VARCHAR)')
         connection.executemany("INSERT INTO funnel VALUES (?, ?)", [(o.name, o.given) for o in FUNNEL])
         return connection.sql(sql.load(name).text).fetchall()
@@ -161,20 +219,49 @@ def test_a_check_selects_exactly_the_offenders(name: str) -> None:
     assert sorted(shown, key=repr) == sorted(case.offenders, key=repr)
 
 
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_check_names_the_relations_that_it_reads(name: str) -> None:
+    told = sql.load(name).header.get("reads", "").replace(",", " ").split()
+    assert sorted(told) == sorted(CASES[name].others)
+
+
 def test_offenders_are_counted_over_all_files_and_three_are_shown(tmp_path: Path) -> None:
     files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     with duckdb.connect() as connection:
         for number, file in enumerate(files):
             connection.sql(
                 f"SELECT 'i' || range AS impression_id, 0::TINYINT AS y_click, 1::TINYINT AS y_order, "
-                f"0::TINYINT AS y_like, TIMESTAMP '2026-01-05' AS exposed_at, "
+                f"0::TINYINT AS y_like, TIMESTAMP '2026-01-05' AS exposed_at, 1 AS user_id, 'x' AS item_id, "
                 f"TIMESTAMP '2026-01-05' AS arrived_at, TIMESTAMP '2026-01-06' AS label_as_of "
                 f"FROM range({5 * number}, {5 * number + 5})"
             ).write_parquet(str(file))
     limits = Limits(memory="500MB", threads=2, scratch=tmp_path / "scratch")
-    (offence,) = broken("samples", files, FUNNEL, limits)
+    shown = Relation(pa.schema([]), ((tuple(files), "impression_id, user_id, item_id, exposed_at"),))
+    (offence,) = broken("samples", files, FUNNEL, limits, relations={"impressions": shown})
     assert (offence.check, offence.offenders) == ("checks/samples_funnel_order", 10)
     assert len(offence.examples) == 3
     assert all("label=y_order, y=1, parent=y_click, parent_y=0" in text for text in offence.examples)
     assert list((tmp_path / "scratch").iterdir()) == []
-    assert broken("samples", [], FUNNEL, limits) == ()
+    assert broken("samples", [], FUNNEL, limits, relations={}) == ()
+
+
+def test_a_relation_is_all_its_parts_each_in_its_own_words_and_may_be_empty(tmp_path: Path) -> None:
+    score, log = tmp_path / "score.parquet", tmp_path / "log.parquet"
+    with duckdb.connect() as connection:
+        connection.sql(
+            "SELECT DATE '2026-01-06' AS dt, 'ple' AS line, range AS user_id, 'a' AS item_id, NULL::VARCHAR "
+            "AS request_id, 'x' AS model_version, 0.5::FLOAT AS pctr, 0.5::FLOAT AS pctcvr FROM range(4)"
+        ).write_parquet(str(score))
+        connection.sql("SELECT unnest([1, 1, 2]) AS user_id, 'a' AS item_id").write_parquet(str(log))
+    limits = Limits(memory="500MB", threads=2, scratch=tmp_path / "scratch")
+    users = Relation(
+        pa.schema([]),
+        (((log,), "DATE '2026-01-06' AS dt, user_id"), ((score,), "dt, 0 AS user_id"), ((), "nothing")),
+    )
+    items = Relation(pa.schema([]), (((log,), "DATE '2026-01-06' AS dt, item_id"),))
+    models = Relation(pa.schema([("line", pa.string()), ("model_version", pa.string())]), (((), "*"),))
+    given = {"candidate_users": users, "candidate_items": items, "models": models}
+    found = {one.check: one for one in broken("scores", [score], FUNNEL, limits, relations=given)}
+    assert set(found) == {"checks/scores_among_candidates", "checks/scores_model_known"}
+    assert found["checks/scores_among_candidates"].offenders == 1
+    assert "user_id=3" in found["checks/scores_among_candidates"].examples[0]

@@ -98,13 +98,17 @@ def test_a_log_query_reads_only_contracted_columns_and_yields_the_declared_ones(
 
 
 @pytest.mark.parametrize("rollup", ROLLUPS)
-def test_a_roll_up_yields_its_entity_its_day_and_its_counts(rollup: Rollup) -> None:
+def test_a_roll_up_yields_its_keys_its_day_and_its_counts(rollup: Rollup) -> None:
     with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE events (kind VARCHAR, user_id BIGINT, item_id BIGINT, day DATE)")
+        columns = ["kind VARCHAR", "user_id BIGINT", "item_id BIGINT", "day DATE"]
+        columns += [f"{name} BIGINT" for name in rollup.context]
+        connection.execute(f"CREATE TABLE events ({', '.join(columns)})")
         for name in rollup.attributes:
-            connection.execute(f'CREATE TABLE "{name}" (item_id BIGINT, {rollup.entity} BIGINT)')
+            told = [key for key in rollup.keys if key not in ("user_id", "item_id", *rollup.context)]
+            columns = [f"{key} BIGINT" for key in ("item_id", *told)]
+            connection.execute(f'CREATE TABLE "{name}" ({", ".join(columns)})')
         found = connection.sql(sql.load(rollup.query).text)
-        assert found.columns == [rollup.entity, "day", *rollup.counts]
+        assert found.columns == [*rollup.keys, "day", *rollup.counts]
 
 
 def test_an_indented_comment_line_continues_the_field_above() -> None:

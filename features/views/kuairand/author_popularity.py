@@ -4,7 +4,7 @@ from features.view import View, Windows, count, rate
 
 VIEW = View(
     name="author_popularity",
-    entity="author_id",
+    keys=("author_id",),
     source=Windows(rollup="author", days=(7,)),
     features=(
         count("author", "impression", 7),

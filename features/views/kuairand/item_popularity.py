@@ -6,7 +6,7 @@ DAYS = (1, 3, 7)
 
 VIEW = View(
     name="item_popularity",
-    entity="item_id",
+    keys=("item_id",),
     source=Windows(rollup="item", days=DAYS),
     features=(
         *(count("item", "impression", days) for days in DAYS),

@@ -6,7 +6,7 @@ from features.view import Attributes, Category, Dense, View, attribute
 
 VIEW = View(
     name="item_profile",
-    entity="item_id",
+    keys=("item_id",),
     source=Attributes(source="item"),
     features=(
         attribute(
@@ -39,6 +39,12 @@ VIEW = View(
             pl.Float64(),
             Dense(scale="log1p", center=4.2, flag=True),
             "Length of the video in seconds.",
+        ),
+        attribute(
+            "duration_class",
+            pl.Int64(),
+            Category(vocabulary="duration_class", capacity=32),
+            "Class of the length, 1.5 classes per factor e.",
         ),
         attribute(
             "aspect",

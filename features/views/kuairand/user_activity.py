@@ -6,7 +6,7 @@ DAYS = (1, 3, 7)
 
 VIEW = View(
     name="user_activity",
-    entity="user_id",
+    keys=("user_id",),
     source=Windows(rollup="user", days=DAYS),
     features=(
         *(count("user", "impression", days) for days in DAYS),

@@ -17,7 +17,7 @@ def _code(number: int, capacity: int) -> Feature:
 
 VIEW = View(
     name="user_profile",
-    entity="user_id",
+    keys=("user_id",),
     source=Attributes(source="user"),
     features=(
         attribute(

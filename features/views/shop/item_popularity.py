@@ -4,7 +4,7 @@ from features.view import View, Windows, count, rate
 
 VIEW = View(
     name="item_popularity",
-    entity="item_id",
+    keys=("item_id",),
     source=Windows(rollup="item", days=(1, 3)),
     features=(
         count("item", "impression", 3),

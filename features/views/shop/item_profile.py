@@ -6,7 +6,7 @@ from features.view import Attributes, Category, Dense, View, attribute
 
 VIEW = View(
     name="item_profile",
-    entity="item_id",
+    keys=("item_id",),
     source=Attributes(source="item"),
     features=(
         attribute("category", pl.String(), Category(vocabulary="category", capacity=32), "Kind of product."),

@@ -4,7 +4,7 @@ from features.view import View, Windows, count, rate
 
 VIEW = View(
     name="user_activity",
-    entity="user_id",
+    keys=("user_id",),
     source=Windows(rollup="user", days=(1, 3)),
     features=(
         count("user", "impression", 3),

@@ -8,7 +8,7 @@ LENGTH = 5
 
 VIEW = View(
     name="user_sequence",
-    entity="user_id",
+    keys=("user_id",),
     source=LastEvents(source="click", length=LENGTH),
     features=(
         Feature(

@@ -15,6 +15,7 @@ flagged AS (
         user_id,
         video_id AS item_id,
         time_ms,
+        tab,
         CASE $action WHEN 'click' THEN is_click WHEN 'long_view' THEN long_view WHEN 'like' THEN is_like END AS flag,
         raw AS original
     FROM raw
@@ -24,6 +25,7 @@ placed AS (
     SELECT
         user_id,
         item_id,
+        tab,
         make_timestamp(CASE WHEN time_ms BETWEEN $oldest_ms AND $newest_ms THEN time_ms * 1000 END) AS occurred_at,
         flag,
         row_number() OVER (
@@ -42,6 +44,7 @@ SELECT
     calendar.day,
     placed.occurred_at,
     greatest(placed.occurred_at, $arrives_at) AS arrived_at,
+    placed.tab,
     CASE
         WHEN placed.user_id IS NULL OR placed.item_id IS NULL THEN 'NULL_KEY'
         WHEN placed.occurred_at IS NULL THEN 'TIME_OUT_OF_RANGE'

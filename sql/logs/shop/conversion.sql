@@ -10,6 +10,7 @@ WITH typed AS (
         raw.order_id || '/' || raw.sku AS purchase_id,
         raw.user_id,
         raw.sku,
+        raw.amount_cents,
         make_timestamp(
             CASE WHEN raw.ts_us BETWEEN $oldest_ms * 1000 AND $newest_ms * 1000 THEN raw.ts_us END
         ) AS occurred_at,
@@ -36,6 +37,7 @@ SELECT
     placed.day,
     placed.occurred_at,
     greatest(placed.occurred_at, $arrives_at) AS arrived_at,
+    placed.amount_cents,
     CASE
         WHEN placed.purchase_id IS NULL OR placed.user_id IS NULL THEN 'NULL_KEY'
         WHEN placed.occurred_at IS NULL THEN 'TIME_OUT_OF_RANGE'
