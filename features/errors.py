@@ -91,6 +91,12 @@ class OtherFeatures(FunnelcastError):
     code, exit_code = "E410", 4
 
 
+class NotFinite(FunnelcastError):
+    """NaN or an infinity among values to add or compare."""
+
+    code, exit_code = "E411", 4
+
+
 class Busy(FunnelcastError):
     """Another process runs in the same scenario's warehouse, or changed a partition meanwhile."""
 

@@ -83,19 +83,19 @@ def attribute(
     idle: dict[str, pl.LazyFrame] = {}
     for objective in funnel:
         # Cached where a part of the plan is used twice: Polars would else plan (and run) a tree's copies.
-        log = once(known(events[objective.name]), "event_id", "arrived_at", "occurred_at").cache()
+        log = _held(once(known(events[objective.name]), "event_id", "arrived_at", "occurred_at"))
         back = None
         if objective.reversals is not None and reversals is not None:
-            back = once(known(reversals[objective.name]), "event_id", "arrived_at", "occurred_at")
+            back = _held(once(known(reversals[objective.name]), "event_id", "arrived_at", "occurred_at"))
             effective = matched(log, back, objective).select("reversal_id")
             idle[objective.name] = back.join(
                 effective, left_on="event_id", right_on="reversal_id", how="anti"
             )
-        owned = _owned(log, touches[objective.given], objective, skew).cache()
+        owned = _held(_owned(log, touches[objective.given], objective, skew))
         touches[objective.name] = owned.select(*_SHOWN, touched_at="occurred_at")
-        owners[objective.name] = owned.select("event_id", "impression_id")
+        owners[objective.name] = owned.select("event_id", "impression_id", "exposed_at")
         orphans[objective.name] = log.join(owned, on="event_id", how="anti")
-        told[objective.name] = _per_impression(net(owned, back, objective), objective).cache()
+        told[objective.name] = _held(_per_impression(net(owned, back, objective), objective))
     return Attribution(_labels(told, funnel), owners, orphans, idle)
 
 
@@ -122,6 +122,15 @@ def once(rows: pl.LazyFrame, key: str, known_at: str, happened_at: str) -> pl.La
     return pl.concat([rows.join(twice, on=key, how="anti", nulls_equal=True), kept])
 
 
+def _held(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The same rows, computed once and kept in memory.
+
+    Only for what is of the size of the events. Left lazy, all steps would be one plan: its branches run side
+    by side and need the memory of all of them together.
+    """
+    return rows.collect(engine="streaming").lazy()
+
+
 def _owned(log: pl.LazyFrame, touches: pl.LazyFrame, objective: Objective, skew: timedelta) -> pl.LazyFrame:
     """The events that belong to an impression, with its keys in place of their own.
 
@@ -139,7 +148,7 @@ def _owned(log: pl.LazyFrame, touches: pl.LazyFrame, objective: Objective, skew:
 
     def candidates(asked: pl.LazyFrame, *keys: str) -> pl.LazyFrame:
         # Few touches are asked for, and only among these are copies of an impression looked for.
-        found = touches.join(asked.select(keys), on=keys, how="semi").cache()
+        found = _held(touches.join(asked.select(keys), on=keys, how="semi"))
         return found if objective.given else once(found, "impression_id", "shown_known_at", "exposed_at")
 
     # Several touches of its impression may be near: which one does not matter, the owner is the same.

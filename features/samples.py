@@ -20,7 +20,10 @@ def add_context(rows: pl.LazyFrame, scenario: Scenario) -> pl.LazyFrame:
 
 
 def join_views(
-    rows: pl.LazyFrame, views: Iterable[View], snapshots: Mapping[str, pl.LazyFrame | None]
+    rows: pl.LazyFrame,
+    views: Iterable[View],
+    snapshots: Mapping[str, pl.LazyFrame | None],
+    at_impressions: Mapping[str, pl.LazyFrame] | None = None,
 ) -> pl.LazyFrame:
     """Add the features of entities to rows of one day; the one path for training and for scoring.
 
@@ -29,20 +32,26 @@ def join_views(
         views: in an order in which each finds its entity.
         snapshots: per view, the snapshot that was valid at the start of the rows' day; ``None`` when
             there is none young enough, which makes every value missing or its default.
+        at_impressions: per view whose training rows see it as of their own instant, its values by
+            ``impression_id``, instead of its snapshot.
     """
+    own = at_impressions or {}
     for view in views:
-        rows = _join(rows, view, snapshots[view.name])
+        if view.name in own:
+            rows = _join(rows, view, own[view.name], ("impression_id",))
+        else:
+            rows = _join(rows, view, snapshots[view.name], view.keys)
     return rows
 
 
-def _join(rows: pl.LazyFrame, view: View, snapshot: pl.LazyFrame | None) -> pl.LazyFrame:
+def _join(
+    rows: pl.LazyFrame, view: View, snapshot: pl.LazyFrame | None, keys: tuple[str, ...]
+) -> pl.LazyFrame:
     if snapshot is None:
         return rows.with_columns(pl.lit(f.default, dtype=f.dtype).alias(f.name) for f in view.features)
-    known = snapshot.select(*view.keys, *(feature.name for feature in view.features))
+    known = snapshot.select(*keys, *(feature.name for feature in view.features))
     # Without a stated order Polars may answer in any, and scoring cuts its rows into blocks after this.
-    joined = rows.join(
-        known, on=view.keys, how="left", validate="m:1", nulls_equal=False, maintain_order="left"
-    )
+    joined = rows.join(known, on=keys, how="left", validate="m:1", nulls_equal=False, maintain_order="left")
     return joined.with_columns(
         pl.col(f.name).fill_null(f.default) for f in view.features if f.default is not None
     )
@@ -55,6 +64,7 @@ def build(
     snapshots: Mapping[str, pl.LazyFrame | None],
     *,
     watermark: datetime,
+    at_impressions: Mapping[str, pl.LazyFrame] | None = None,
     completeness: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
     """Samples of one logical day, one row per impression, ordered by exposure.
@@ -65,12 +75,13 @@ def build(
         scenario: the scenario.
         snapshots: per view, what was valid at the day's start.
         watermark: labels are as of this instant; finality follows from it.
+        at_impressions: per view that is fresh by event, its values at these impressions.
         completeness: rows of the table of that name that were valid at the watermark, if there are any.
     """
     funnel = scenario.funnel
     context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
     rows = impressions.select("impression_id", *context)
-    featured = join_views(add_context(rows, scenario), scenario.views, snapshots)
+    featured = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
     flagged = labelled(featured, labels, funnel).with_columns(
         *finality(funnel, scenario.lateness, watermark),
         *spaces(funnel),

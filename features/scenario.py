@@ -9,6 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from features.aggregates import State
 from features.funnel import Funnel
 from features.validation.leakage import refuse_outcomes
 from features.view import Feature, View
@@ -95,13 +96,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollup:
-    """Daily partial counts of one kind of entity.
+    """Partial states of one kind of entity, of the events of a day or an hour.
 
     Attributes:
         name: the table is ``rollups/<name>``.
         keys: columns that name the entity; several for a pair, such as a user in a scene.
         query: file under ``sql/``.
-        counts: columns that the query yields beside ``keys`` and ``day``.
+        counts: columns with numbers of events that the query yields beside ``keys`` and the bucket.
+        measures: further states of events, whose columns the query yields in order behind the counts. Of a
+            sketch the query yields the list of values, from which the stage makes one.
+        bucket: ``day``, or ``hour``, which is then beside ``day`` and counted back from the day's end.
         attributes: attribute sources that the query reads by name.
         context: columns of the request that the query reads; the impressions and every event carry them.
     """
@@ -110,6 +114,8 @@ class Rollup:
     keys: tuple[str, ...]
     query: str
     counts: tuple[str, ...]
+    measures: tuple[State, ...] = ()
+    bucket: Literal["day", "hour"] = "day"
     attributes: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
 
@@ -117,6 +123,27 @@ class Rollup:
     def table(self) -> str:
         """Name of the table that holds the roll-up."""
         return f"rollups/{self.name}"
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Columns that say when the events happened."""
+        return ("day",) if self.bucket == "day" else ("day", "hour")
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """All states, counts first."""
+        counts = (State(merge="sum", action=name, counts=True) for name in self.counts)
+        return (*counts, *self.measures)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of all states."""
+        return tuple(column for state in self.states for column in state.columns)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Columns of events that the measures speak of."""
+        return tuple(dict.fromkeys(one.column for one in self.measures if one.column is not None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +175,7 @@ class Scenario:
         events: sources of what follows an impression.
         attributes: sources of what users and items are.
         candidates_log: source of the pairs to score for a day, if one is delivered.
-        rollups: daily partial counts.
+        rollups: partial states of the events of a day or an hour.
         funnel: what is predicted.
         context: features of the request itself, keys included, from the impression's own columns.
         views: features of entities, in join order.

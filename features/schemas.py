@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
+from features.aggregates import State
 from features.funnel import Objective
 from features.scenario import TIMESTAMP, Rollup, Scenario, Source
 from features.snapshots import state_columns
@@ -21,6 +22,7 @@ _KEYS = {
     "occurred_at": "Instant of the event, UTC.",
     "arrived_at": "Instant at which we knew of it, UTC.",
     "day": "Logical date on which it happened; dt is the one on which it arrived.",
+    "hour": "Instant (UTC) at which the hour begins in which it happened; hours end with the logical day.",
 }
 
 
@@ -36,19 +38,41 @@ def events(source: Source) -> Table:
 
 
 def rollup(rollup: Rollup, scenario: Scenario) -> Table:
-    """Daily partial counts of an entity."""
+    """Partial states of an entity, by day or hour of the events and day of their arrival."""
     columns = [
         *((key, _key_type(key, scenario)) for key in rollup.keys),
-        ("day", pa.date32()),
-        *((count, pa.int64()) for count in rollup.counts),
+        *zip(rollup.buckets, (pa.date32(), TIMESTAMP), strict=False),
+        *(column for state in rollup.states for column in _state(state, rollup, scenario)),
     ]
     return Table(
         name=rollup.table,
         schema=pa.schema(columns),
-        sort_by=(*rollup.keys, "day"),
-        description=f"Counts per {', '.join(rollup.keys)} and day of the events that arrived on dt.",
+        sort_by=(*rollup.keys, *rollup.buckets),
+        description=f"Partial states per {', '.join(rollup.keys)} and {rollup.bucket} "
+        "of the events that arrived on dt.",
         columns=_comments(pa.schema(columns)),
     )
+
+
+def _state(state: State, rollup: Rollup, scenario: Scenario) -> list[tuple[str, pa.DataType]]:
+    """Columns of a state in a roll-up, with their types.
+
+    Raises:
+        ValueError: no source has its value, or it adds up what is no integer.
+    """
+    if state.counts:
+        return [(state.name, pa.int64())]
+    followed = {"impression": scenario.impressions, **{source.name: source for source in scenario.events}}
+    sources = followed.values() if state.action is None else [followed[state.action]]
+    found = [s.schema.field(state.column).type for s in sources if state.column in s.schema.names]
+    if not found or (state.merge == "sum" and not pa.types.is_integer(found[0])):
+        raise ValueError(
+            f"Roll-up {rollup.name!r}, measure {state.name!r}: its source must have {state.column!r}, as an "
+            f"integer in the smallest unit if it is to be added up; found {found or 'none'}."
+        )
+    kind = {"sum": pa.int64(), "union": pa.list_(found[0]), "sketch": pa.list_(pa.int32())}
+    order = (TIMESTAMP, TIMESTAMP, pa.string())
+    return list(zip(state.columns, (kind.get(state.merge, found[0]), *order), strict=False))
 
 
 def view(view: View, scenario: Scenario) -> Table:

@@ -5,44 +5,62 @@ Everything read here had arrived before that instant; nothing of the day itself 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from features.aggregates import DAY, HOUR, State, merged
+from features.partials import over
 from features.scenario import Rollup, Source
 from features.view import LastEvents, View, Windows
 
 
 def lookback(view: View) -> int:
     """How many days of arrivals before the snapshot a view reads."""
-    return max(view.source.days) if isinstance(view.source, Windows) else 1
+    return max(view.source.days, default=1) if isinstance(view.source, Windows) else 1
 
 
 def from_windows(
-    view: View, source: Windows, rollup: Rollup, parts: pl.LazyFrame, valid_from: date
+    view: View,
+    source: Windows,
+    rollup: Rollup | None,
+    parts: pl.LazyFrame | None,
+    valid_from: date,
+    *,
+    hourly: Rollup | None = None,
+    hours: pl.LazyFrame | None = None,
+    starts_at: datetime | None = None,
 ) -> pl.LazyFrame:
-    """Windowed counts, from the partial sums that arrived in the ``lookback`` days before ``valid_from``.
+    """What the parts say that arrived in the ``lookback`` days before ``valid_from``.
 
     Args:
         view: the view.
         source: its windows.
-        rollup: where the counts come from.
-        parts: the view's keys, ``day`` and the counts, several rows per entity and day.
+        rollup: whose parts those of days are; needed by windows of days.
+        parts: the view's keys, ``day`` and the states, several rows per entity and day.
         valid_from: the windows are the days before this one.
+        hourly: whose parts those of hours are; needed by windows of hours, as are the next two.
+        hours: the view's keys, ``hour`` and the states.
+        starts_at: the first instant of ``valid_from``, naive UTC.
     """
-    sums = [
-        pl.col(name)
-        .filter(pl.col("day") >= valid_from - timedelta(days=days))
-        .sum()
-        .cast(pl.Int64)
-        .alias(f"{name}_{days}d")
-        for name in rollup.counts
-        for days in source.days
-    ]
-    inside = parts.filter(
-        (pl.col("day") >= valid_from - timedelta(days=max(source.days))) & (pl.col("day") < valid_from)
+    asked = asked_of(view, source, rollup, hourly)
+    daily = parts if parts is not None else pl.LazyFrame()
+    return _finish(
+        view, over(daily, asked, keys=view.keys, valid_from=valid_from, hourly=hours, starts_at=starts_at)
     )
-    return _finish(view, inside.group_by(view.keys).agg(sums))
+
+
+def asked_of(
+    view: View, source: Windows, rollup: Rollup | None, hourly: Rollup | None
+) -> dict[timedelta, tuple[State, ...]]:
+    """The states that the view's features are made from, by window; one a window at least."""
+    used = {name for feature in view.features for name in feature.expr.meta.root_names()}
+    asked: dict[timedelta, tuple[State, ...]] = {}
+    for unit, numbers, told in ((DAY, source.days, rollup), (HOUR, source.hours, hourly)):
+        states = () if told is None else told.states
+        for window in (number * unit for number in numbers):
+            asked[window] = tuple(state for state in states if merged(state, window) in used) or states[:1]
+    return asked
 
 
 def from_attributes(view: View, rows: pl.LazyFrame) -> pl.LazyFrame:

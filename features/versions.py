@@ -16,7 +16,7 @@ import pyarrow as pa
 
 import sql
 from features.fingerprint import fingerprint
-from features.scenario import Scenario
+from features.scenario import Rollup, Scenario
 from features.schemas import view as view_table
 from features.view import Feature, View, Windows
 
@@ -28,18 +28,23 @@ def view_version(scenario: Scenario, view: View) -> str:
     """Version of a view, 16 hex digits; equal versions compute equal snapshots from equal events.
 
     It covers the keys, the features with their defaults and encodings, the source with its windows, the max
-    age and whatever else the view declares; the types of all columns; the query and the counts of its
-    roll-up, or the columns of its event source; and the zone in which days begin.
+    age and whatever else the view declares; the types of all columns; the queries and the states of its
+    roll-ups, or the columns of its event source; and the zone in which days begin.
     """
     source = view.source
     if isinstance(source, Windows):
-        (read,) = (rollup for rollup in scenario.rollups if rollup.name == source.rollup)
-        told = {"rollup": _plain(read), "query": without_comments(sql.load(read.query).text)}
+        read = [rollup for rollup in scenario.rollups if rollup.name in (source.rollup, source.hourly)]
+        told: dict[str, object] = {"rollups": [rollup_version(rollup) for rollup in read]}
     else:
         log = scenario.source(source.source)
         told = {"events": [log.table, log.key, log.timeless, _plain(log.schema)]}
     columns = _plain(view_table(view, scenario).schema)
     return fingerprint({"view": _plain(view), "columns": columns, "zone": scenario.zone, **told})
+
+
+def rollup_version(rollup: Rollup) -> str:
+    """Version of a roll-up, 16 hex digits: its keys, states and bucket, and its query without comments."""
+    return fingerprint({"rollup": _plain(rollup), "query": without_comments(sql.load(rollup.query).text)})
 
 
 def request_version(scenario: Scenario) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
+from typing import Literal
 
 import polars as pl
 
+from features.aggregates import DAY, HOUR, Aggregate, Rate, Windowed, check_window
 from features.encodings import Category as Category
 from features.encodings import Dense as Dense
 from features.encodings import Encoding
@@ -47,18 +49,37 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Counts per entity over the last days, from the daily partial sums of a roll-up.
+    """What is said of the events of an entity over the last days or hours, from the parts of roll-ups.
 
     A window of ``n`` days before an instant at a day's start holds the events of those ``n`` logical days,
-    as far as they had arrived by that instant. It yields ``<count>_<n>d`` for every count and window.
+    as far as they had arrived by that instant; one of hours ends at that instant too. Each state ``s`` of
+    the roll-up yields columns ``s_<n>d`` (``s_<n>h``), as ``features.aggregates`` names them.
 
     Attributes:
-        rollup: name of the scenario's roll-up.
+        rollup: name of the scenario's roll-up by day.
         days: window lengths.
+        hourly: name of the scenario's roll-up by hour.
+        hours: window lengths below a day.
+
+    Raises:
+        ValueError: a window without its roll-up, or no window.
     """
 
-    rollup: str
-    days: tuple[int, ...]
+    rollup: str = ""
+    days: tuple[int, ...] = ()
+    hourly: str = ""
+    hours: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        paired = bool(self.rollup) == bool(self.days) and bool(self.hourly) == bool(self.hours)
+        if not paired or not (self.days or self.hours):
+            raise ValueError(
+                f"Windows of days need a roll-up by day, those of hours one by hour; got {self}."
+            )
+        for window in (*(n * DAY for n in self.days), *(n * HOUR for n in self.hours)):
+            check_window(window)
+        if max(self.hours, default=0) > 23:
+            raise ValueError(f"Windows of hours are shorter than a day, got {self.hours}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +111,8 @@ class View:
         source: what the values are computed from.
         features: the columns.
         max_age_days: a snapshot older than this counts as missing.
+        freshness: what a training row sees: ``daily`` the snapshot of its day's start, which is what a batch
+            scorer sees; ``event`` the values as of the impression itself. Scoring sees the snapshot.
         owner: who answers for it.
         description: what it says, in one line.
     """
@@ -99,6 +122,7 @@ class View:
     source: Windows | Attributes | LastEvents
     features: tuple[Feature, ...]
     max_age_days: int = 7
+    freshness: Literal["daily", "event"] = "daily"
     owner: str
     description: str
 
@@ -110,31 +134,31 @@ class View:
 
 def count(entity: str, action: str, days: int) -> Feature:
     """Number of ``action`` events of the entity over ``days`` days; 0 without any."""
-    return Feature(
-        name=f"{entity}_{action}_count_{days}d",
-        expr=pl.col(f"{action}_{days}d"),
+    return windowed(
+        Aggregate(entity=entity, operation="count", action=action, window=days * DAY),
         dtype=pl.Int64(),
         encoding=Dense(scale="log1p", center=2.0, spread=1.5),
-        default=0,
-        description=f"Number of {action} events of the {entity} over {days} d.",
     )
 
 
 def rate(entity: str, action: str, per: str, days: int, *, prior: float, strength: float) -> Feature:
-    """Smoothed ``action`` events per ``per`` event over ``days`` days; ``prior`` without any.
-
-    The estimate is (a + strength * prior) / (n + strength). An ``action`` is capped at ``per``, since an
-    orphan (an action whose impression never came) must not make a rate above one.
-    """
-    a, n = pl.col(f"{action}_{days}d"), pl.col(f"{per}_{days}d")
-    return Feature(
-        name=f"{entity}_{action}_per_{per}_{days}d",
-        expr=(pl.min_horizontal(a, n) + strength * prior) / (n + strength),
+    """Smoothed ``action`` events per ``per`` event over ``days`` days; ``prior`` without any."""
+    return windowed(
+        Rate(entity=entity, action=action, per=per, window=days * DAY, prior=prior, strength=strength),
         dtype=pl.Float64(),
         encoding=Dense(scale="logit", center=log(prior / (1 - prior)), spread=0.5),
-        default=prior,
-        description=f"{action} per {per} of the {entity} over {days} d, smoothed by {strength:g} prior "
-        f"{per} events at {prior:g}.",
+    )
+
+
+def windowed(one: Windowed, *, dtype: pl.DataType, encoding: Encoding) -> Feature:
+    """An aggregate over a window, from the states of a roll-up; without events, what it is of none."""
+    return Feature(
+        name=one.name,
+        expr=one.expr,
+        dtype=dtype,
+        encoding=encoding,
+        default=one.default,
+        description=one.description,
     )
 
 

@@ -155,7 +155,7 @@ def promises(found: Sequence[Offence], as_json: bool) -> None:
         _dump({"broken": [asdict(offence) for offence in found]})
         return
     if not found:
-        _say("Every promise of sql/checks holds.")
+        _say("Every contract and every promise of sql/checks holds.")
         return
     table = _table("Broken promises", "check", "promise", "offenders", "examples")
     for offence in found:

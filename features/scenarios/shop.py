@@ -13,10 +13,18 @@ from datetime import timedelta
 import polars as pl
 import pyarrow as pa
 
+from features.aggregates import State
 from features.funnel import Funnel, Objective
 from features.scenario import CandidateRule, Rollup, Scenario, Source, event_schema, impression_schema
 from features.view import Category, Feature
-from features.views.shop import item_popularity, item_profile, user_activity, user_sequence
+from features.views.shop import (
+    item_popularity,
+    item_profile,
+    user_activity,
+    user_now,
+    user_sequence,
+    user_value,
+)
 
 USER, ITEM = pa.int64(), pa.string()
 CONTEXT = {"surface": pa.string(), "position": pa.int64()}
@@ -143,6 +151,29 @@ SCENARIO = Scenario(
     rollups=(
         Rollup(name="user", keys=("user_id",), query="rollups/shop/user", counts=COUNTS),
         Rollup(name="item", keys=("item_id",), query="rollups/shop/item", counts=COUNTS),
+        Rollup(
+            name="user_value",
+            keys=("user_id",),
+            query="rollups/shop/user_value",
+            counts=(),
+            measures=(
+                State(merge="sum", action="conversion", column="amount_cents", counts=True),
+                *(
+                    State(merge=merge, action="conversion", column="amount_cents")
+                    for merge in ("sum", "min", "max")
+                ),
+                State(merge="last", action="click", column="item_id"),
+                State(merge="union", action="click", column="item_id"),
+                State(merge="sketch", action="impression", column="item_id"),
+            ),
+        ),
+        Rollup(
+            name="user_hour",
+            keys=("user_id",),
+            query="rollups/shop/user_hour",
+            counts=("impression", "click"),
+            bucket="hour",
+        ),
     ),
     funnel=FUNNEL,
     context=(
@@ -175,7 +206,14 @@ SCENARIO = Scenario(
             description="Place on the page, from 1.",
         ),
     ),
-    views=(item_profile.VIEW, user_activity.VIEW, item_popularity.VIEW, user_sequence.VIEW),
+    views=(
+        item_profile.VIEW,
+        user_activity.VIEW,
+        item_popularity.VIEW,
+        user_value.VIEW,
+        user_now.VIEW,
+        user_sequence.VIEW,
+    ),
     candidates=CandidateRule(user_days=1, item_days=2, items=20),
     lateness=timedelta(hours=1),
     skew=timedelta(seconds=5),

@@ -22,6 +22,7 @@ from features.parquet import ROW_GROUP
 from features.scenario import Source
 from features.schemas import events
 from features.validation.tables import contract
+from features.versions import without_comments
 from flows.house import House
 from flows.stages.keep import keep
 from flows.stages.quarantine import kept, quarantine
@@ -133,7 +134,9 @@ def _plan(house: House, source: Source, day: date, files: list[Path]) -> Plan:
     inputs = {
         **{f"raw {file.name}": raw_sha256(file, file.stat().st_mtime_ns) for file in files},
         **{f"{source.table} {g.partition.day}": g.key for g in _earlier(house, source, day)},
-        "query": fingerprint([query.text, dict(source.params), source.schema.to_string()]),
+        "query": fingerprint(
+            [without_comments(query.text), dict(source.params), source.schema.to_string()]
+        ),
         "contract": fingerprint(contract(events(source), house.scenario).definition),
         "code": code("flows/stages/read.py"),
         "zone": house.scenario.zone,

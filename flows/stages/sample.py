@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain
@@ -22,7 +23,9 @@ from features.schemas import view as view_table
 from features.staging import Staged
 from flows.house import House
 from flows.stages import completeness
+from flows.stages.at_impressions import sources_of, values_of
 from flows.stages.completeness import curves_of, told_until
+from flows.stages.exposures import delivering, exposures
 from flows.stages.promise import hold
 from flows.stages.quarantine import kept, quarantine
 from flows.stages.record import StageRecord
@@ -36,8 +39,16 @@ _CODE = (
     "features/labels.py",
     "features/reversals.py",
     "features/completeness.py",
+    "features/at_impressions.py",
+    "features/windows.py",
+    "features/seen.py",
+    "features/spans.py",
+    "features/exact_sums.py",
+    "features/partials.py",
+    "features/aggregates.py",
     "features/samples.py",
     "features/funnel.py",
+    "flows/stages/exposures.py",
     "flows/stages/sample.py",
 )
 
@@ -100,13 +111,22 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
             elif arrived == exposed:
                 raise MissingStage(f"{table.name} of {arrived}", "not there", f"run the day {arrived} first")
     for view in scenario.views:
-        snapshot = snapshot_of(house, view, exposed)
-        inputs[view.table] = "none" if snapshot is None else snapshot.key
+        if view.freshness == "event":
+            inputs |= {name: g.key for name, g in sources_of(house, view, exposed).items()}
+        else:
+            snapshot = snapshot_of(house, view, exposed)
+            inputs[view.table] = "none" if snapshot is None else snapshot.key
     if _takes_curves(house, exposed, as_of):
         curves = curves_of(house, as_of)
         inputs[COMPLETENESS.name] = "none" if curves is None else curves.key
     inputs["definition"] = fingerprint(
-        [list(scenario.funnel), scenario.lateness, scenario.skew, [f.definition for f in scenario.features]]
+        [
+            list(scenario.funnel),
+            scenario.lateness,
+            scenario.skew,
+            [f.definition for f in scenario.features],
+            [[view.name, view.source] for view in scenario.views if view.freshness == "event"],
+        ]
     )
     inputs["code"] = code(*_CODE)
     return SamplePlan(stage=STAGE, table=samples(scenario), day=exposed, inputs=inputs, as_of=as_of)
@@ -142,23 +162,43 @@ def _followed(house: House) -> tuple[Source, ...]:
 
 
 def _stage(house: House, plan: SamplePlan) -> Staged:
-    """Write the planned samples under their final names, not yet live."""
+    """Write the planned samples under their final names, not yet live.
+
+    What was known of entities and of the impressions that were followed by something is in memory; of the
+    impressions themselves, a block at a time.
+    """
     scenario, store = house.scenario, house.store
-    impressions = _impressions(house, plan.day, plan.as_of).filter(pl.col("day") == plan.day)
     snapshots: dict[str, pl.LazyFrame | None] = {}
+    fresh = [view for view in scenario.views if view.freshness == "event"]
     for view in scenario.views:
+        if view in fresh:
+            continue
         found = snapshot_of(house, view, plan.day)
         table = view_table(view, scenario)
-        snapshots[view.name] = None if found is None else store.scan(table, [found.partition.day])
-    labels = _attribute(house, plan.day, plan.as_of).labels
+        known = None if found is None else store.scan(table, [found.partition.day])
+        snapshots[view.name] = None if known is None else known.collect(engine="streaming").lazy()
     curves = None
     if _takes_curves(house, plan.day, plan.as_of) and curves_of(house, plan.as_of) is not None:
-        curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt")
-    rows = build(
-        impressions, labels, scenario, snapshots, watermark=house.watermark(plan.as_of), completeness=curves
-    )
-    rows_in = int(impressions.select(pl.len()).collect().item())
-    built = Built(rows=rows, rows_in=rows_in, notes={"as_of": plan.as_of.isoformat()})
+        curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()
+    impressions = store.scan(events(scenario.impressions), delivering(house, plan.day, plan.as_of))
+    rows_in = impressions.filter(pl.col("day") == plan.day).select(pl.len()).collect(engine="streaming")
+    labels = _attribute(house, plan.day, plan.as_of).labels.collect(engine="streaming").lazy()
+    watermark = house.watermark(plan.as_of)
+
+    def rows() -> Iterator[pl.DataFrame]:
+        for block in exposures(house, plan.day, plan.as_of):
+            own = labels.join(block.lazy().select("impression_id"), on="impression_id", how="semi")
+            yield build(
+                block.lazy(),
+                own,
+                scenario,
+                snapshots,
+                watermark=watermark,
+                at_impressions={v.name: values_of(house, v, plan.day, block.lazy()).lazy() for v in fresh},
+                completeness=curves,
+            ).collect()
+
+    built = Built(rows=rows(), rows_in=int(rows_in.item()), notes={"as_of": plan.as_of.isoformat()})
     return stage(store, plan, built)
 
 
@@ -200,11 +240,10 @@ def _orphans(house: House, day: date, inputs: dict[str, str]) -> tuple[StageReco
     closed = day - timedelta(days=scenario.restated_days)
     first = closed - timedelta(days=max(source.late_days for source in scenario.events))
     attribution = _attribute(house, first, day)
-    reach = first - timedelta(days=scenario.contested_days)
-    old = _impressions(house, reach, day).filter(pl.col("day") < closed).select("impression_id")
+    ended = house.day_start(closed)
     records: list[StageRecord] = []
     for objective in scenario.funnel:
-        of_old = attribution.owners[objective.name].join(old, on="impression_id", how="semi")
+        of_old = attribution.owners[objective.name].filter(pl.col("exposed_at") < ended)
         rows = pl.concat(_refused(house, objective, attribution, of_old, day)).collect(engine="streaming")
         records += quarantine(house, ORPHANS, objective.name, day, inputs, rows)
     return tuple(records)

@@ -20,12 +20,21 @@ from features import scenarios
 from features.encodings import Dense
 from features.feature_set import REQUEST, Difference, FeatureSet
 from features.scenario import Scenario
-from features.scenarios.shop import CATALOGUE, SCENARIO
+from features.scenarios.shop import CATALOGUE
+from features.scenarios.shop import SCENARIO as SHOP
 from features.versions import request_version, view_version, without_comments
 from features.view import Feature, View, Windows, attribute, rate
 
 ROOT = Path(__file__).resolve().parents[2]
-PROFILE, ACTIVITY, POPULARITY, SEQUENCE = SCENARIO.views
+BY_NAME = {view.name: view for view in SHOP.views}
+PROFILE, ACTIVITY = BY_NAME["item_profile"], BY_NAME["user_activity"]
+POPULARITY, SEQUENCE = BY_NAME["item_popularity"], BY_NAME["user_sequence"]
+#: One view of each kind over the two simplest roll-ups.
+SCENARIO = replace(
+    SHOP,
+    views=(PROFILE, ACTIVITY, POPULARITY, SEQUENCE),
+    rollups=tuple(rollup for rollup in SHOP.rollups if rollup.name in ("user", "item")),
+)
 Change = Callable[[View], View]
 
 
@@ -37,7 +46,8 @@ def parsed(query: str) -> object:
             return {key: tree(held) for key, held in node.items() if not key.startswith("query_location")}
         return [tree(held) for held in node] if isinstance(node, list) else node
 
-    (told,) = duckdb.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchone() or ()
+    with duckdb.connect() as connection:
+        (told,) = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [query]).fetchall()[0]
     found = json.loads(told)
     assert not found["error"], found
     return tree(found)

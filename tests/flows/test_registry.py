@@ -117,7 +117,9 @@ def test_rows_and_nulls_are_those_that_another_reader_finds_in_the_files(first: 
         assert shot.day == (DAYS[-1] if name == REQUEST else VALID[-1])
         counts = ", ".join(f'count("{feature.name}")' for feature in entry.features)
         files = f"{first.store.root}/{table}/dt={shot.day}/*.parquet"
-        ((rows, *present),) = duckdb.sql(f"SELECT count(*), {counts} FROM read_parquet('{files}')").fetchall()
+        with duckdb.connect() as peer:
+            told = peer.sql(f"SELECT count(*), {counts} FROM read_parquet('{files}')").fetchall()
+        ((rows, *present),) = told
         assert shot.rows == rows > 100
         assert list(shot.nulls.values()) == pytest.approx([1 - count / rows for count in present])
     brand = found["item_profile"].snapshot
@@ -128,11 +130,15 @@ def test_rows_and_nulls_are_those_that_another_reader_finds_in_the_files(first: 
 def test_freshness_counts_from_the_day_that_wants_a_snapshot(first: House) -> None:
     for name, entry in by_name(first).items():
         assert (entry.age_days, entry.expired) == ((None, False) if name == REQUEST else (0, False))
-    later = by_name(first, VALID[-1] + timedelta(days=4))  # profiles are good for 3 days, all else for 7
+    later = by_name(
+        first, VALID[-1] + timedelta(days=4)
+    )  # profiles are good for 3 days, the last hours for 1, all else for 7
     assert {name: (e.age_days, e.expired) for name, e in later.items() if name != REQUEST} == {
         "item_profile": (4, True),
         "user_activity": (4, False),
         "item_popularity": (4, False),
+        "user_value": (4, False),
+        "user_now": (4, True),
         "user_sequence": (4, False),
     }
     on_the_edge = by_name(first, VALID[-1] + timedelta(days=3))["item_profile"]
@@ -190,13 +196,16 @@ def test_a_changed_definition_makes_days_stale_until_the_command_has_run(house: 
 
 
 def test_a_changed_rollup_makes_the_days_stale_that_were_counted_from_it(first: House) -> None:
-    user, item = SCENARIO.rollups
-    fewer = replace(item, counts=("impression", "click"))
-    changed = replace(first, scenario=replace(SCENARIO, rollups=(user, fewer)))
+    rollups = tuple(
+        replace(one, counts=("impression", "click")) if one.name == "item" else one
+        for one in SCENARIO.rollups
+    )
+    changed = replace(first, scenario=replace(SCENARIO, rollups=rollups))
+    assert stale(changed) == {"item_popularity": VALID}
+    reasons = by_name(changed)["item_popularity"].stale
     # Nothing had been counted before the first day, so its snapshot read no roll-up.
-    assert stale(changed) == {"item_popularity": VALID[1:]}
-    reasons = set(by_name(changed)["item_popularity"].stale.values())
-    assert reasons == {("query of rollups/item",)}
+    assert reasons[VALID[0]] == ("definition",)
+    assert {reasons[day] for day in VALID[1:]} == {("definition", "query of rollups/item")}
     elsewhere = replace(changed, settings=changed.settings.model_copy(update={"scenario": "kuairand"}))
     command = rebuild_command(elsewhere, VALID[1:])
     assert command == f"funnelcast backfill {DAYS[0]} {DAYS[-1]} --scenario shop"
@@ -310,7 +319,8 @@ def test_a_score_leads_to_its_features_by_way_of_its_model(say: Say, first: Hous
     label = FeatureSet.of(SCENARIO).label
     files = f"{first.store.root}/models/dt={TRAINED[-1]}/line={LINE}/*.parquet"
     query = f"SELECT model_version, feature_set FROM read_parquet('{files}')"
-    ((model_version, feature_set),) = duckdb.sql(query).fetchall()
+    with duckdb.connect() as peer:
+        ((model_version, feature_set),) = peer.sql(query).fetchall()
     shown = json.loads(say("--set", feature_set, "--json"))
     assert (shown["feature_set"], shown["declared"]) == (label, label)
     assert {"day": str(TRAINED[-1]), "line": LINE, "model_version": model_version} in shown["models"]

@@ -98,17 +98,19 @@ def test_a_log_query_reads_only_contracted_columns_and_yields_the_declared_ones(
 
 
 @pytest.mark.parametrize("rollup", ROLLUPS)
-def test_a_roll_up_yields_its_keys_its_day_and_its_counts(rollup: Rollup) -> None:
+def test_a_roll_up_yields_its_keys_its_bucket_and_its_states(rollup: Rollup) -> None:
     with duckdb.connect() as connection:
-        columns = ["kind VARCHAR", "user_id BIGINT", "item_id BIGINT", "day DATE"]
-        columns += [f"{name} BIGINT" for name in rollup.context]
+        columns = ["kind VARCHAR", "user_id BIGINT", "item_id BIGINT", "day DATE", "hour TIMESTAMP"]
+        columns += ["occurred_at TIMESTAMP", "arrived_at TIMESTAMP", "event_id VARCHAR"]
+        values = [name for name in rollup.values if name not in ("user_id", "item_id", *rollup.context)]
+        columns += [f"{name} BIGINT" for name in (*rollup.context, *values)]
         connection.execute(f"CREATE TABLE events ({', '.join(columns)})")
         for name in rollup.attributes:
             told = [key for key in rollup.keys if key not in ("user_id", "item_id", *rollup.context)]
             columns = [f"{key} BIGINT" for key in ("item_id", *told)]
             connection.execute(f'CREATE TABLE "{name}" ({", ".join(columns)})')
         found = connection.sql(sql.load(rollup.query).text)
-        assert found.columns == [*rollup.keys, "day", *rollup.counts]
+        assert found.columns == [*rollup.keys, *rollup.buckets, *rollup.columns]
 
 
 def test_an_indented_comment_line_continues_the_field_above() -> None:

@@ -1,0 +1,70 @@
+"""What training rows see of a view that is fresh by event: its values as of each impression."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import polars as pl
+
+from features.at_impressions import as_of_impressions, days_of_events
+from features.generation import Generation
+from features.schemas import events, rollup
+from features.view import View, Windows
+from flows.house import House
+from flows.stages.view import between, rollup_named
+
+_ONE = timedelta(days=1)
+
+
+def sources_of(house: House, declared: View, day: date) -> dict[str, Generation]:
+    """The generations that the view's values at impressions of ``day`` follow from, by table and day."""
+    source = _windows(declared)
+    found: dict[str, Generation] = {}
+    for arrived in days_of_events(source, house.scenario, day):
+        for log in (house.scenario.impressions, *house.scenario.events):
+            found |= between(house, events(log), arrived, arrived + _ONE)
+    counted = rollup_named(house, source.rollup)
+    if counted is not None:
+        found |= between(house, rollup(counted, house.scenario), day - max(source.days) * _ONE, day)
+    return found
+
+
+def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame) -> pl.DataFrame:
+    """``impression_id`` and the view's features of impressions of ``day``, in their order.
+
+    Args:
+        house: the warehouse, with the events and the roll-ups of the days before.
+        declared: a view of windows.
+        day: the logical day.
+        impressions: ``impression_id``, ``exposed_at`` and the view's keys.
+    """
+    source, scenario, store = _windows(declared), house.scenario, house.store
+    sources = sources_of(house, declared, day)
+
+    def arrived(table: str) -> list[date]:
+        return [g.partition.day for name, g in sources.items() if name.startswith(f"{table} ")]
+
+    logs = {
+        log.name: store.scan(events(log), arrived(log.table))
+        for log in (scenario.impressions, *scenario.events)
+    }
+    counted = rollup_named(house, source.rollup)
+    parts = None
+    if counted is not None:
+        parts = (counted, store.scan(rollup(counted, scenario), arrived(counted.table)))
+    rows = impressions.select("impression_id", "exposed_at", *declared.keys).collect()
+    return as_of_impressions(
+        declared,
+        scenario,
+        rows,
+        day,
+        logs=logs,
+        rollup=parts,
+        hourly=rollup_named(house, source.hourly),
+    )
+
+
+def _windows(declared: View) -> Windows:
+    if not isinstance(declared.source, Windows):
+        raise TypeError(f"View {declared.name!r} has no windows.")
+    return declared.source

@@ -1,0 +1,42 @@
+"""Impressions of one day in the order of its samples, a block in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+import polars as pl
+
+from features.calendar import days_between
+from features.engine import connect
+from features.schemas import events
+from flows.house import House
+
+#: Rows in memory at a time. Every block is joined with whole views, so it is larger than a row group.
+BLOCK = 524_288
+
+
+def delivering(house: House, day: date, as_of: date) -> tuple[date, ...]:
+    """Days of arrival up to ``as_of`` on which impressions of ``day`` may be delivered."""
+    return days_between(day, min(as_of, day + timedelta(days=house.scenario.impressions.late_days)))
+
+
+def exposures(house: House, day: date, as_of: date) -> Iterator[pl.DataFrame]:
+    """Impressions of ``day`` that arrived by ``as_of``, ordered by ``exposed_at`` and ``impression_id``.
+
+    DuckDB sorts them within the memory of the settings and spills the rest.
+    """
+    table = events(house.scenario.impressions)
+    found = (house.store.generation(table, arrived) for arrived in delivering(house, day, as_of))
+    files = [str(file) for generation in found if generation is not None for file in generation.files]
+    columns = ", ".join(f'"{name}"' for name in table.schema.names)
+    with connect(house.limits) as connection:
+        connection.read_parquet(files).create_view("arrived")
+        rows = connection.sql(
+            f"SELECT {columns} FROM arrived WHERE day = $day ORDER BY exposed_at, impression_id",  # noqa: S608
+            params={"day": day},
+        )
+        for batch in rows.to_arrow_reader(BLOCK):
+            block = pl.from_arrow(batch)
+            assert isinstance(block, pl.DataFrame)  # noqa: S101 - from_arrow of a batch is a frame
+            yield block
