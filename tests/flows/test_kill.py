@@ -27,7 +27,7 @@ from shop_logs import write_logs
 from features.bookkeeping import ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
 from features.fingerprint import file_sha256
 from features.scenarios.shop import SCENARIO
-from features.schemas import events, rollup, samples, scores, view
+from features.schemas import COMPLETENESS, events, rollup, samples, scores, view
 from features.tables import Table
 from flows.catalog_views import catalog_views
 from flows.day import run_day
@@ -217,7 +217,7 @@ def assert_equal_but_for_run_times(ours: House, theirs: House) -> None:
     for (name, mine), (_, other) in zip(shown(ours), shown(theirs), strict=True):
         if name == "runs":
             mine, other = (rows.sort(order) for rows in (mine, other))
-        assert mine.height > 0
+        assert mine.height > 0 or name == COMPLETENESS.name  # no label is final in so few days
         assert_frame_equal(mine, other)
 
 
