@@ -1,7 +1,7 @@
 """What a day's samples cost as the history before them grows, and as the day itself grows.
 
     python benchmarks/daily_build.py [--histories 7 30 90] [--sizes 200000 2000000] [--keep FOLDER] [--seed 0]
-    python benchmarks/daily_build.py --histories --sizes 20000000 --earlier 1
+    python benchmarks/daily_build.py --histories --sizes 200000 2000000 20000000
 
 Simulated logs of the scenario ``shop`` (``simulated_logs.py``) go through the stages read, view and sample.
 Two curves are measured:
@@ -10,7 +10,8 @@ Two curves are measured:
   not grow with their number. The earlier days are built by the very same stages.
 * volume: the cost of one day of so many impressions after ``--earlier`` days of the same volume, which should
   be so much an impression. A purchase is open for three days, so a day's run makes the samples of four days,
-  its own and three restated ones; with fewer days before it there is less to restate.
+  its own and three restated ones, and reads the events of six; with fewer days before it, of as many as
+  there are.
 
 Every stage of a measured day runs in a process of its own: wall and CPU seconds (user and system, all
 threads) from before the warehouse is opened to after the commit, and the greatest resident set of the process
@@ -152,7 +153,7 @@ def main() -> None:
     words.add_argument("--histories", type=int, nargs="*", default=[7, 30, 90], help="days before the day")
     words.add_argument("--day-size", type=int, default=20_000, help="impressions a day of that curve")
     words.add_argument("--sizes", type=int, nargs="*", default=[200_000, 2_000_000], help="impressions a day")
-    words.add_argument("--earlier", type=int, default=7, help="days of the same size before, in that curve")
+    words.add_argument("--earlier", type=int, default=1, help="days of the same size before, in that curve")
     words.add_argument("--memory-limit", default="4GB", help="what DuckDB may use")
     words.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     words.add_argument("--seed", type=int, default=0)
