@@ -37,19 +37,21 @@ def backfill(
     """
     request = Request.open(config, scenario, recipes)
     days = request.days(start, end)
-    todo = request.unfinished(days)
-    if not todo:
-        request.show()
-    for day in days:
-        if day not in todo:
+    ran = 0
+    for nth, day in enumerate(days, start=1):
+        # Asked when its turn comes: a finished day may read what an earlier one has just made anew.
+        if not request.unfinished([day]):
             progress.already(day)
-    for nth, day in enumerate(todo, start=1):
-        progress.began(day, nth, len(todo))
+            continue
+        progress.began(day, nth, len(days))
         try:
             run_whole_day(day, scenario, list(request.lines), config)
         except Exception as error:
-            raise _stopped(error, day, todo[nth:]) from error
-    return f"{len(todo)} days run, {len(days) - len(todo)} were finished already"
+            raise _stopped(error, day, request.unfinished(days[nth:])) from error
+        ran += 1
+    if not ran:
+        request.show()
+    return f"{ran} days run, {len(days) - ran} were finished already"
 
 
 def _stopped(error: Exception, day: dt.date, not_run: tuple[dt.date, ...]) -> Exception:

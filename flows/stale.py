@@ -36,10 +36,11 @@ def stale_rollups(house: House) -> dict[str, tuple[str, ...]]:
 def stale_days(
     house: House, view: View, rollups: Mapping[str, tuple[str, ...]]
 ) -> dict[date, tuple[str, ...]]:
-    """Live days of a view that differ from its declaration, and in what: ``definition``, ``code``.
+    """Live days of a view that would be made anew, and what differs: ``definition``, ``code``, a partition.
 
-    Nothing is computed: what the footer of each day says of its inputs is compared with today's plan. Days
-    whose events were delivered anew since are not among them; ``funnelcast status`` shows those.
+    Nothing is computed: what the footer of each day says of its inputs is compared with today's plan. A day
+    whose window holds a delivery that was read again names its part, as ``rollups/user 2026-01-05``; what
+    lies there and is not read yet, ``funnelcast status`` shows.
 
     Args:
         house: where.
@@ -47,13 +48,12 @@ def stale_days(
         rollups: see `stale_rollups`; a day that was counted from one of them is stale too.
     """
     table = view_table(view, house.scenario)
-    days = house.store.days(table)
-    wanted = _definition(plan_view(house, view, days[-1])) if days else {}
     found = {}
-    for day in days:
-        recorded = _recorded(house, table, day)
+    for day in house.store.days(table):
+        recorded, wanted = _recorded(house, table, day), plan_view(house, view, day).inputs
         counted = dict.fromkeys(differs for name in recorded for differs in rollups.get(name, ()))
-        if differs := (*_differing(wanted, recorded), *counted):
+        gone = tuple(name for name in recorded if name not in wanted)
+        if differs := (*_differing(wanted, recorded), *gone, *counted):
             found[day] = differs
     return found
 

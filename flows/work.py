@@ -20,7 +20,7 @@ def work(request: Request, days: Sequence[dt.date], config: str | None, debug: b
         log.info("%s finished already: nothing to do", _range(days))
         return
     scenario, lines = request.house.scenario.name, list(request.lines)
-    with progress.bar(len(todo)), embedded.session(request.house.settings.warehouse, debug=debug):
+    with progress.bar(len(days)), embedded.session(request.house.settings.warehouse, debug=debug):
         if len(days) == 1:
             from flows.daily import daily
 

@@ -134,9 +134,7 @@ def _plan(house: House, source: Source, day: date, files: list[Path]) -> Plan:
     inputs = {
         **{f"raw {file.name}": raw_sha256(file, file.stat().st_mtime_ns) for file in files},
         **{f"{source.table} {g.partition.day}": g.key for g in _earlier(house, source, day)},
-        "query": fingerprint(
-            [without_comments(query.text), dict(source.params), source.schema.to_string()]
-        ),
+        "query": fingerprint([without_comments(query.text), dict(source.params), source.schema.to_string()]),
         "contract": fingerprint(contract(events(source), house.scenario).definition),
         "code": code("flows/stages/read.py"),
         "zone": house.scenario.zone,

@@ -19,13 +19,13 @@ from features.labels import Attribution, attribute
 from features.samples import build
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, samples
-from features.schemas import view as view_table
 from features.staging import Staged
 from flows.house import House
 from flows.stages import completeness
 from flows.stages.at_impressions import sources_of, values_of
 from flows.stages.completeness import curves_of, told_until
 from flows.stages.exposures import delivering, exposures
+from flows.stages.known import known
 from flows.stages.promise import hold
 from flows.stages.quarantine import kept, quarantine
 from flows.stages.record import StageRecord
@@ -174,9 +174,8 @@ def _stage(house: House, plan: SamplePlan) -> Staged:
         if view in fresh:
             continue
         found = snapshot_of(house, view, plan.day)
-        table = view_table(view, scenario)
-        known = None if found is None else store.scan(table, [found.partition.day])
-        snapshots[view.name] = None if known is None else known.collect(engine="streaming").lazy()
+        rows_then = None if found is None else known(house, view, found.partition.day)
+        snapshots[view.name] = None if rows_then is None else rows_then.collect(engine="streaming").lazy()
     curves = None
     if _takes_curves(house, plan.day, plan.as_of) and curves_of(house, plan.as_of) is not None:
         curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()

@@ -18,11 +18,11 @@ from features.fingerprint import fingerprint
 from features.restage import restage
 from features.scenario import Source
 from features.schemas import events, scores
-from features.schemas import view as view_table
 from features.staging import Staged
 from flows import recipes
 from flows.house import House
 from flows.stages.encode import encoder_of
+from flows.stages.known import known
 from flows.stages.read import delivered, is_read, read
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, live, now, stage
@@ -178,7 +178,7 @@ def _candidates(house: House, for_day: date) -> Iterator[pl.DataFrame]:
     """Blocks of pairs with their features: from the candidates log if one was delivered, else by rule."""
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {
-        view.name: store.scan(view_table(view, scenario), [for_day]) for view in scenario.views
+        view.name: known(house, view, for_day) for view in scenario.views
     }
     log = scenario.candidates_log
     if log is not None and store.generation(events(log), for_day) is not None:

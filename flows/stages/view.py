@@ -55,13 +55,17 @@ INNER JOIN calendar ON happened.day = calendar.day
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
     """Roll-ups of the day, then the views that are valid at its start (if missing) and at its end.
 
+    Parts of earlier days that these views count and that another declaration made are made anew first: no
+    snapshot adds up what two queries say.
+
     Raises:
         MissingStage: the day's events have not been read.
     """
     del lines  # the same views serve every line
     rolled = [
-        keep(house, plan_rollup(house, r, day), lambda r=r: _roll_up(house, r, day))  # type: ignore[misc]
+        keep(house, plan_rollup(house, r, d), lambda r=r, d=d: _roll_up(house, r, d))  # type: ignore[misc]
         for r in house.scenario.rollups
+        for d in (*_outdated(house, r, day), day)
     ]
     return (
         *rolled,
@@ -72,7 +76,9 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     """Whether some roll-up or view is not what its inputs ask for."""
     del lines
-    plans = [plan_rollup(house, r, day) for r in house.scenario.rollups]
+    plans = [
+        plan_rollup(house, r, d) for r in house.scenario.rollups for d in (*_outdated(house, r, day), day)
+    ]
     plans += [plan_view(house, v, valid) for valid in (day, _next(day)) for v in house.scenario.views]
     return any(live(house.store, plan) is None for plan in plans)
 
@@ -156,9 +162,12 @@ def _sources(house: House, declared: View, valid: date) -> dict[str, Generation]
             known = [valid]
         return between(house, events(told), known[-1], known[-1] + timedelta(days=1)) if known else {}
     table, log = view(declared, scenario), scenario.source(source.source)
-    before = [day for day in store.days(table) if day < valid]
-    first = before[-1] if before else date.min
-    state = between(house, table, first, first + timedelta(days=1)) if before else {}
+    version = view_version(scenario, declared)
+    earlier = (store.generation(table, day) for day in reversed(store.days(table)) if day < valid)
+    # What another declaration made, a shorter list say, is no state to go on from.
+    before = next((found for found in earlier if found and _recorded(found, "definition") == version), None)
+    first = before.partition.day if before else date.min
+    state = {f"{table.name} {first}": before} if before else {}
     return {**state, **between(house, events(log), first, valid)}
 
 
@@ -166,6 +175,28 @@ def between(house: House, table: Table, first: date, end: date) -> dict[str, Gen
     """Live generations of the days from ``first`` to before ``end``."""
     found = {day: house.store.generation(table, day) for day in house.store.days(table) if first <= day < end}
     return {f"{table.name} {day}": generation for day, generation in found.items() if generation is not None}
+
+
+def _outdated(house: House, declared: Rollup, day: date) -> list[date]:
+    """Days before ``day`` whose parts the views of this run read, and that another declaration made."""
+    read = [
+        one
+        for one in house.scenario.views
+        if isinstance(one.source, Windows) and declared.name in (one.source.rollup, one.source.hourly)
+    ]
+    # Restated samples ask a view that is fresh by event again, as of their own day.
+    again = house.scenario.restated_days
+    past = max((lookback(one) + (again if one.freshness == "event" else 0) for one in read), default=0)
+    version = rollup_version(declared)
+    there = between(house, rollup(declared, house.scenario), day - timedelta(days=past), day)
+    return [found.partition.day for found in there.values() if _recorded(found, "query") != version]
+
+
+def _recorded(generation: Generation, name: str) -> str | None:
+    """One of the inputs that a live partition was made from."""
+    inputs = generation.record["inputs"]
+    assert isinstance(inputs, dict)  # noqa: S101 - every stage records them
+    return inputs.get(name)
 
 
 def _needed(house: House, table: Table, day: date) -> Generation:

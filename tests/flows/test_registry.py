@@ -247,6 +247,8 @@ def other_features() -> Scenario:
 def test_a_line_refuses_to_go_on_from_a_model_of_other_features_and_does_as_it_advises(house: House) -> None:
     changed = replace(house, scenario=other_features())
     last = DAYS[-1]
+    for day in DAYS:  # restated samples are not joined with snapshots that lack a column
+        views.run(changed, day, ())
     for stage in (read, views, sample):
         stage.run(changed, last, ())
     tables = (ID_MAPS, METRICS, MODELS)
