@@ -76,6 +76,7 @@ def write_day(root: Path, day: date, impressions: int, shop: Shop) -> None:
         shop: who there is.
     """
     _write(root, "item", day, f"{day}-0", _catalogue(shop, day))
+    _write(root, "price", day, f"{day}-0", _prices(shop, day))
     for number, (source, arrives, rows) in _blocks(day, impressions, shop):
         for late in range(REACH):
             part = rows.filter(pl.Series(arrives == late))
@@ -202,6 +203,21 @@ def _catalogue(shop: Shop, day: date) -> pl.DataFrame:
             "category": pl.Series(numbers % CATEGORIES).cast(pl.String),
             "brand_id": numbers % BRANDS,
             "price_cents": 500 + 37 * (numbers % 1_000) + 10 * (day.toordinal() % 7),
+        }
+    )
+
+
+def _prices(shop: Shop, day: date) -> pl.DataFrame:
+    """A change of every third product's price, at an instant of the day."""
+    numbers = np.arange(day.toordinal() % 3, shop.items, 3)
+    draw = np.random.default_rng([shop.seed, day.toordinal()])
+    begins, ends = (_micros(edge(day, SCENARIO.zone)) for edge in (day_start, day_end))
+    return pl.DataFrame(
+        {
+            "change_id": f"p{day:%m%d}-" + pl.Series(numbers).cast(pl.String),
+            "sku": _skus(numbers),
+            "ts_ms": draw.integers(begins // 1_000, ends // 1_000, len(numbers)),
+            "price_cents": 500 + 37 * (numbers % 1_000) + 10 * draw.integers(0, 50, len(numbers)),
         }
     )
 

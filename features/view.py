@@ -90,6 +90,19 @@ class Attributes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class History:
+    """The attributes of an entity as a log of their changes tells them.
+
+    Each row of the source named ``source`` says what holds from its ``occurred_at`` on. It counts once that
+    is over and it has arrived (``arrived_at``, not before ``occurred_at``): of the changes that count the one
+    of the latest event, among those of one instant the one that arrived last, which corrects the others. One
+    that happened longer ago than the view's max age says nothing, and neither does any before it.
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class LastEvents:
     """The last ``length`` events of the source per entity, newest first.
 
@@ -110,7 +123,8 @@ class View:
             before; several for a pair, such as a user in a scene.
         source: what the values are computed from.
         features: the columns.
-        max_age_days: a snapshot older than this counts as missing.
+        max_age_days: a snapshot older than this counts as missing, and so does a change of a history that
+            happened longer ago.
         freshness: what a training row sees: ``daily`` the snapshot of its day's start, which is what a batch
             scorer sees; ``event`` the values as of the impression itself. Scoring sees the snapshot.
         owner: who answers for it.
@@ -119,7 +133,7 @@ class View:
 
     name: str
     keys: tuple[str, ...]
-    source: Windows | Attributes | LastEvents
+    source: Windows | Attributes | History | LastEvents
     features: tuple[Feature, ...]
     max_age_days: int = 7
     freshness: Literal["daily", "event"] = "daily"

@@ -4,6 +4,7 @@ Users and products have a taste for clicking and a need for buying. On top of wh
 known numbers, copies, rows without a key, times in a wrong unit, rows of the wrong day, and events that
 belong to nothing. Half of what happens in the last 50 minutes of a day arrives with the next delivery. Every
 third purchase or so is refunded within two hours, half of these in part, and one refund a day comes too late.
+Prices change all day long; one change a day comes late, and one is corrected by the next delivery.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "surface": pl.String(),
         "position": pl.Int64(),
     },
+    "price": {
+        "change_id": pl.String(),
+        "sku": pl.String(),
+        "ts_ms": pl.Int64(),
+        "price_cents": pl.Int64(),
+    },
 }
 _SECOND = 1_000_000
 _MINUTE, _HOUR = 60 * _SECOND, 3_600 * _SECOND
@@ -99,12 +106,32 @@ class Event:
     reverses: str | None = None
 
 
+@dataclass(frozen=True)
+class Price:
+    """A product's price from an instant on.
+
+    Attributes:
+        id: key that the read rows have.
+        item: the product.
+        at: instant, naive UTC.
+        arrives: day of the delivery that brings it.
+        cents: the price; ``None`` while the product is not for sale.
+    """
+
+    id: str
+    item: str
+    at: datetime
+    arrives: date
+    cents: int | None
+
+
 @dataclass
 class Logs:
     """What happened, what is delivered, and what was planted.
 
     Attributes:
         events: by source, everything true that is delivered, orphans included.
+        prices: every true change of a price that is delivered.
         raw: by source and day, the delivered rows.
         verdicts: by source and day, how many rows of each verdict were planted.
         orphans: by source and day, how many delivered events belong to no impression, or refunds to nothing.
@@ -113,6 +140,7 @@ class Logs:
     events: dict[str, list[Event]] = field(
         default_factory=lambda: {"exposure": [], "click": [], "conversion": [], "refund": []}
     )
+    prices: list[Price] = field(default_factory=list)
     raw: dict[tuple[str, date], list[Raw]] = field(default_factory=dict)
     verdicts: dict[tuple[str, date], Counter[str]] = field(default_factory=dict)
     orphans: dict[tuple[str, date], int] = field(default_factory=dict)
@@ -152,6 +180,7 @@ def make_logs(days: Sequence[date], seed: int = 0) -> Logs:
     for day in days:
         chance, regret = (np.random.default_rng([seed, day.toordinal(), *more]) for more in ((), (2,)))
         _Day(logs, clean, world, day, chance, regret).live()
+        _change_prices(logs, clean, day, np.random.default_rng([seed, day.toordinal(), 3]))
     for day in days:
         order = np.random.default_rng([seed, day.toordinal(), 1])
         for source in ("exposure", "click", "conversion"):
@@ -160,6 +189,7 @@ def make_logs(days: Sequence[date], seed: int = 0) -> Logs:
             _dirt(logs, source, day, clean[source, day], before, order)
         _refunds(logs, day, clean["refund", day])
         _catalogue(logs, day)
+        _price_log(logs, day, clean["price", day])
         _requests(logs, day, order)
         for source in SCHEMAS:
             rows = logs.raw[source, day]
@@ -376,6 +406,56 @@ def _catalogue(logs: Logs, day: date) -> None:
 def price_cents(number: int, day: date) -> int:
     """The price of a product on a day; it changes from day to day."""
     return 500 + 37 * number + 10 * (day.toordinal() % 7)
+
+
+#: So many products change their price at random instants; the four after them by plan, the others never.
+PRICED, CHANGES = 110, 150
+
+
+def _change_prices(
+    logs: Logs, clean: dict[tuple[str, date], list[Raw]], day: date, chance: np.random.Generator
+) -> None:
+    """What products cost from which instant on, in whole milliseconds."""
+    begins, ends = (_micros(edge(day, ZONE)) for edge in (day_start, day_end))
+    after, name = day + timedelta(days=1), f"p-{day:%m%d}"
+
+    def change(number: str, item: int, at: int, arrives: date, cents: int | None) -> None:
+        if ("price", arrives) in clean:
+            at -= at % 1_000
+            told = Price(f"{name}-{number}", sku(item), _instant(at), arrives, cents)
+            logs.prices.append(told)
+            clean["price", arrives].append(
+                {"change_id": told.id, "sku": told.item, "ts_ms": at // 1_000, "price_cents": cents}
+            )
+
+    items = chance.integers(0, PRICED, CHANGES).tolist()
+    instants = chance.integers(begins, ends, CHANGES).tolist()
+    prices = chance.integers(100, 9_900, CHANGES).tolist()
+    for n, (item, at, cents) in enumerate(zip(items, instants, prices, strict=True)):
+        change(f"{n:03d}", item, at, day, cents)
+    late, corrected, withdrawn, at_midnight = range(PRICED, PRICED + 4)
+    # Told the day after, when a newer price is known already on every second day.
+    change("late", late, ends - 10 * _MINUTE, after, 700)
+    if day.toordinal() % 2:
+        change("soon", late, ends - 5 * _MINUTE, day, 800)
+    change("wrong", corrected, ends - 4 * _HOUR, day, 9_999)
+    change("right", corrected, ends - 4 * _HOUR, after, 999)
+    change("withdrawn", withdrawn, begins + 12 * _HOUR, day, None if day.toordinal() % 2 else 450)
+    change("midnight", at_midnight, begins, day, 100 + day.toordinal() % 7)
+
+
+def _price_log(logs: Logs, day: date, own: list[Raw]) -> None:
+    """Every change, two of them twice, and one row for each reason to refuse it."""
+    at = int(str(own[0]["ts_ms"]))
+    refused: dict[str, Raw] = {
+        "NULL_KEY": {"sku": None},
+        "TIME_OUT_OF_RANGE": {"ts_ms": at * 1_000},
+        "OUTSIDE_DELIVERY": {"ts_ms": at - 48 * _HOUR // 1_000},
+        "AMBIGUOUS": {"price_cents": 1},
+    }
+    planted = [{**own[0], "change_id": f"{why}-{day}", **change} for why, change in refused.items()]
+    logs.raw["price", day] = [*own, *own[:2], *planted]
+    logs.verdicts["price", day].update({"DUPLICATE": 2, **dict.fromkeys(refused, 1)})
 
 
 def _requests(logs: Logs, day: date, chance: np.random.Generator) -> None:

@@ -15,10 +15,19 @@ import pyarrow as pa
 
 from features.aggregates import State
 from features.funnel import Funnel, Objective
-from features.scenario import CandidateRule, Rollup, Scenario, Source, event_schema, impression_schema
+from features.scenario import (
+    TIMESTAMP,
+    CandidateRule,
+    Rollup,
+    Scenario,
+    Source,
+    event_schema,
+    impression_schema,
+)
 from features.view import Category, Feature
 from features.views.shop import (
     item_popularity,
+    item_price,
     item_profile,
     user_activity,
     user_now,
@@ -99,6 +108,26 @@ CATALOGUE = Source(
     key="item_id",
 )
 
+#: Changes of prices; one may correct what the delivery before told of the same instant.
+PRICE = Source(
+    name="price",
+    role="attribute",
+    query="logs/shop/price",
+    files="price/dt={day}/*.parquet",
+    raw={"change_id": "VARCHAR", "sku": "VARCHAR", "ts_ms": "BIGINT", "price_cents": "BIGINT"},
+    schema=pa.schema(
+        [
+            ("change_id", pa.string()),
+            ("item_id", ITEM),
+            ("price_cents", pa.int64()),
+            ("occurred_at", TIMESTAMP),
+            ("arrived_at", TIMESTAMP),
+        ]
+    ),
+    key="change_id",
+    late_days=1,
+)
+
 CANDIDATE = Source(
     name="candidate",
     role="candidate",
@@ -146,7 +175,7 @@ SCENARIO = Scenario(
     zone="Europe/Berlin",
     impressions=EXPOSURE,
     events=(CLICK, CONVERSION, REFUND),
-    attributes=(CATALOGUE,),
+    attributes=(CATALOGUE, PRICE),
     candidates_log=CANDIDATE,
     rollups=(
         Rollup(name="user", keys=("user_id",), query="rollups/shop/user", counts=COUNTS),
@@ -213,6 +242,7 @@ SCENARIO = Scenario(
         user_value.VIEW,
         user_now.VIEW,
         user_sequence.VIEW,
+        item_price.VIEW,
     ),
     candidates=CandidateRule(user_days=1, item_days=2, items=20),
     lateness=timedelta(hours=1),

@@ -20,7 +20,7 @@ from features.scenario import Scenario, Source
 from features.tables import Table
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
-from features.view import Attributes, Feature, LastEvents
+from features.view import Attributes, Feature, History, LastEvents
 
 #: Columns of a source that tell who, what and when; no row is one without them.
 _KEYS = ("user_id", "item_id", "day", "exposed_at", "occurred_at", "arrived_at")
@@ -55,16 +55,18 @@ def _events(draft: Draft, scenario: Scenario, name: str) -> Contract:
         draft.needs(*_KEYS)
     for instant in ("exposed_at", "occurred_at", "arrived_at"):
         draft.limit(instant, _YEARS)
-    _days(draft, source)
-    if source.role == "impression":
-        for feature in scenario.context:
-            known = set(feature.expr.meta.root_names()) <= set(source.schema.names)
-            for kind, holds in _holds(feature, feature.expr.cast(feature.dtype)).items() if known else ():
-                draft.rule(f"{feature.name}_{kind}", holds, "quarantine")
+    told = [view for view in scenario.views if view.source == History(source=source.name)]
+    _days(draft, source, skewed="quarantine" if told else "warn")
+    # What impressions bring along and what a history tells reaches the samples without a snapshot between.
+    brought = scenario.context if source.role == "impression" else ()
+    for feature in (*brought, *(feature for view in told for feature in view.features)):
+        known = set(feature.expr.meta.root_names()) <= set(source.schema.names)
+        for kind, holds in _holds(feature, feature.expr.cast(feature.dtype)).items() if known else ():
+            draft.rule(f"{feature.name}_{kind}", holds, "quarantine")
     return draft.finish("dt", source.key, max_quarantined=source.max_quarantined)
 
 
-def _days(draft: Draft, source: Source) -> None:
+def _days(draft: Draft, source: Source, *, skewed: Level) -> None:
     """A delivery holds its own day and the late ones before; nothing happens after it was known."""
     names = draft.table.schema.names
     if "day" in names:
@@ -72,7 +74,7 @@ def _days(draft: Draft, source: Source) -> None:
         draft.rule("day_of_the_delivery", pl.col("day").is_between(oldest, pl.col("dt")))
     if "arrived_at" in names and "occurred_at" in names:
         early = pl.col("arrived_at") >= pl.col("occurred_at")
-        draft.rule("arrives_after_it_occurred", early, "warn")
+        draft.rule("arrives_after_it_occurred", early, skewed)
 
 
 def _rollups(draft: Draft, scenario: Scenario, name: str) -> Contract:
@@ -86,7 +88,7 @@ def _rollups(draft: Draft, scenario: Scenario, name: str) -> Contract:
 def _view(draft: Draft, scenario: Scenario, name: str) -> Contract:
     view = next(one for one in scenario.views if one.name == name)
     draft.needs(*draft.table.sort_by)
-    outside: Level = "quarantine" if isinstance(view.source, Attributes) else "fail"
+    outside: Level = "quarantine" if isinstance(view.source, Attributes | History) else "fail"
     for feature in view.features:
         draft.limit(feature.name, _limits(feature), outside)
         if not feature.nullable:

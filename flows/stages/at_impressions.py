@@ -6,10 +6,11 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from features import histories
 from features.at_impressions import as_of_impressions, days_of_events
 from features.generation import Generation
 from features.schemas import events, rollup
-from features.view import View, Windows
+from features.view import History, View, Windows
 from flows.house import House
 from flows.stages.view import between, rollup_named
 
@@ -18,6 +19,9 @@ _ONE = timedelta(days=1)
 
 def sources_of(house: House, declared: View, day: date) -> dict[str, Generation]:
     """The generations that the view's values at impressions of ``day`` follow from, by table and day."""
+    if isinstance(declared.source, History):
+        changes = events(house.scenario.source(declared.source.source))
+        return between(house, changes, histories.days_of_changes(declared, day)[0], day + _ONE)
     source = _windows(declared)
     found: dict[str, Generation] = {}
     for arrived in days_of_events(source, house.scenario, day):
@@ -34,16 +38,21 @@ def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame
 
     Args:
         house: the warehouse, with the events and the roll-ups of the days before.
-        declared: a view of windows.
+        declared: a view of windows or of a history.
         day: the logical day.
         impressions: ``impression_id``, ``exposed_at`` and the view's keys.
     """
-    source, scenario, store = _windows(declared), house.scenario, house.store
+    scenario, store = house.scenario, house.store
     sources = sources_of(house, declared, day)
 
     def arrived(table: str) -> list[date]:
         return [g.partition.day for name, g in sources.items() if name.startswith(f"{table} ")]
 
+    if isinstance(declared.source, History):
+        changes = scenario.source(declared.source.source)
+        rows = store.scan(events(changes), arrived(changes.table))
+        return histories.as_of_impressions(declared, changes, rows, impressions)
+    source = _windows(declared)
     logs = {
         log.name: store.scan(events(log), arrived(log.table))
         for log in (scenario.impressions, *scenario.events)
@@ -52,11 +61,10 @@ def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame
     parts = None
     if counted is not None:
         parts = (counted, store.scan(rollup(counted, scenario), arrived(counted.table)))
-    rows = impressions.select("impression_id", "exposed_at", *declared.keys).collect()
     return as_of_impressions(
         declared,
         scenario,
-        rows,
+        impressions.select("impression_id", "exposed_at", *declared.keys).collect(),
         day,
         logs=logs,
         rollup=parts,
@@ -66,5 +74,5 @@ def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame
 
 def _windows(declared: View) -> Windows:
     if not isinstance(declared.source, Windows):
-        raise TypeError(f"View {declared.name!r} has no windows.")
+        raise TypeError(f"View {declared.name!r} has neither windows nor a history.")
     return declared.source

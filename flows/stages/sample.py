@@ -40,6 +40,12 @@ _CODE = (
     "features/reversals.py",
     "features/completeness.py",
     "features/at_impressions.py",
+    "features/histories.py",
+    "features/point_in_time.py",
+    "features/as_of_ready.py",
+    "features/as_of_index.py",
+    "features/key_lookup.py",
+    "features/instants.py",
     "features/windows.py",
     "features/seen.py",
     "features/spans.py",
@@ -48,6 +54,7 @@ _CODE = (
     "features/aggregates.py",
     "features/samples.py",
     "features/funnel.py",
+    "flows/stages/at_impressions.py",
     "flows/stages/exposures.py",
     "flows/stages/sample.py",
 )
@@ -125,7 +132,7 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
             scenario.lateness,
             scenario.skew,
             [f.definition for f in scenario.features],
-            [[view.name, view.source] for view in scenario.views if view.freshness == "event"],
+            [[v.name, v.source, v.max_age_days] for v in scenario.views if v.freshness == "event"],
         ]
     )
     inputs["code"] = code(*_CODE)

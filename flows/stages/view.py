@@ -14,12 +14,13 @@ from features.distinct import sketches
 from features.engine import connect
 from features.errors import MissingStage
 from features.generation import Generation
+from features.histories import as_of_start, days_of_changes
 from features.scenario import Rollup
 from features.schemas import events, rollup, view
 from features.snapshots import from_attributes, from_last_events, from_windows, lookback
 from features.tables import Table
 from features.versions import rollup_version, view_version
-from features.view import Attributes, View, Windows
+from features.view import Attributes, History, View, Windows
 from flows.house import House
 from flows.stages.keep import keep
 from flows.stages.record import StageRecord
@@ -28,8 +29,14 @@ from flows.stages.settle import Built, Plan, code, live
 STAGE = "view"
 _CODE = (
     "features/aggregates.py",
+    "features/as_of_index.py",
+    "features/as_of_ready.py",
     "features/distinct.py",
+    "features/histories.py",
+    "features/instants.py",
+    "features/key_lookup.py",
     "features/partials.py",
+    "features/point_in_time.py",
     "features/snapshots.py",
     "features/view.py",
     "flows/stages/view.py",
@@ -138,6 +145,9 @@ def _compute(house: House, declared: View, valid: date, sources: Mapping[str, Ge
     if isinstance(source, Attributes):
         rows = store.scan(events(scenario.source(source.source)), days)
         return from_attributes(declared, rows)
+    if isinstance(source, History):
+        changes = scenario.source(source.source)
+        return as_of_start(declared, changes, store.scan(events(changes), days), house.day_start(valid))
     table, log = view(declared, scenario), scenario.source(source.source)
     before = next((g.partition.day for name, g in sources.items() if name.startswith(table.name)), None)
     previous = None if before is None else store.scan(table, [before])
@@ -162,6 +172,8 @@ def _sources(house: House, declared: View, valid: date) -> dict[str, Generation]
             known = [valid]
         return between(house, events(told), known[-1], known[-1] + timedelta(days=1)) if known else {}
     table, log = view(declared, scenario), scenario.source(source.source)
+    if isinstance(source, History):
+        return between(house, events(log), days_of_changes(declared, valid)[0], valid)
     version = view_version(scenario, declared)
     earlier = (store.generation(table, day) for day in reversed(store.days(table)) if day < valid)
     # What another declaration made, a shorter list say, is no state to go on from.

@@ -140,6 +140,7 @@ def test_freshness_counts_from_the_day_that_wants_a_snapshot(first: House) -> No
         "user_value": (4, False),
         "user_now": (4, True),
         "user_sequence": (4, False),
+        "item_price": (4, False),
     }
     on_the_edge = by_name(first, VALID[-1] + timedelta(days=3))["item_profile"]
     assert (on_the_edge.age_days, on_the_edge.expired) == (3, False)

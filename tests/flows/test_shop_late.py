@@ -53,7 +53,7 @@ DELIVERED: dict[tuple[str, int], list[tuple[object, ...]]] = {
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[House, list[pl.DataFrame]]:
     root = tmp_path_factory.mktemp("late")
-    for source in ("exposure", "click", "conversion", "refund", "item"):
+    for source in ("exposure", "click", "conversion", "refund", "item", "price"):
         for n, day in enumerate(DAYS):
             folder = root / "logs" / source / f"dt={day}"
             folder.mkdir(parents=True)

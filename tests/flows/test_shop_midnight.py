@@ -25,7 +25,7 @@ def micros(instant: datetime) -> int:
 
 def labels(root: Path, rows: dict[tuple[str, date], list[tuple[object, ...]]]) -> dict[str, tuple[int, int]]:
     """Labels (click, conversion) of every impression after two days of these deliveries."""
-    for source in ("exposure", "click", "conversion", "refund", "item"):
+    for source in ("exposure", "click", "conversion", "refund", "item", "price"):
         for day in (FIRST, SECOND):
             folder = root / "logs" / source / f"dt={day}"
             folder.mkdir(parents=True)
