@@ -21,7 +21,7 @@ from features.candidates import from_log, from_rule
 from features.samples import join_views
 from features.scenario import Scenario
 from features.schemas import events, samples, view
-from features.view import View
+from features.view import History, View
 from flows.house import House
 from flows.settings import Settings
 from flows.stages import at_impressions, read, sample
@@ -131,12 +131,17 @@ def test_a_view_fresh_by_event_tells_training_at_the_start_of_a_day_what_scoring
     assert by_event
     for one, day in product(by_event, walk.days[1:]):
         store, scenario, keys = walk.house.store, walk.scenario, list(one.keys)
-        logs = [store.scan(events(log), [day]) for log in (scenario.impressions, *scenario.events)]
-        late = pl.concat([log.filter(pl.col("day") < day).select(keys) for log in logs]).collect()
+        start = walk.house.day_start(day)
+        if isinstance(one.source, History):
+            logs = [store.scan(events(scenario.source(one.source.source)), [day])]
+            late = logs[0].filter(pl.col("occurred_at") <= start).select(keys).collect()
+        else:
+            logs = [store.scan(events(log), [day]) for log in (scenario.impressions, *scenario.events)]
+            late = pl.concat([log.filter(pl.col("day") < day).select(keys) for log in logs]).collect()
         seen = store.scan(view(one, scenario), [day])
         asked = pl.concat([walk.shown(day).select(keys), seen.select(keys)]).unique().sort(keys).collect()
         asked = asked.join(late, on=keys, how="anti", maintain_order="left").with_columns(
-            pl.lit(walk.house.day_start(day), dtype=pl.Datetime("us")).alias("exposed_at"),
+            pl.lit(start, dtype=pl.Datetime("us")).alias("exposed_at"),
             pl.int_range(pl.len()).cast(pl.String).alias("impression_id"),
         )
         trained = at_impressions.values_of(walk.house, one, day, asked.lazy())
