@@ -21,7 +21,7 @@ from flows.registry import Entry, entries
 from flows.stale import rebuild_command
 
 #: Headings of columns whose values one copies.
-_NAMES = frozenset({"view", "field", "version", "newest"})
+_NAMES = frozenset({"view", "field", "version", "newest", "age", "rows", "nulls"})
 #: Columns of a terminal from which on the list of views has all that fits.
 _WIDE = 120
 #: Digits of a version that a table shows; JSON has all.
@@ -71,16 +71,15 @@ def show(
 def _views(house: House, found: Sequence[Entry]) -> None:
     """All views, one row each, and the stale days of each."""
     console = Console()
-    more = ("keys", "from", "owner") if console.width >= _WIDE else ()
+    more = ("fields", "keys", "from", "owner") if console.width >= _WIDE else ()
     title = f"Views of {house.scenario.name}, as feature set {FeatureSet.of(house.scenario).label}"
-    table = _table(title, "view", "fields", "version", "newest", "age", "rows", "nulls", "stale", *more)
+    table = _table(title, "view", "version", "newest", "age", "rows", "nulls", "stale", *more)
     for entry in found:
         shot = entry.snapshot
         nulls = sum(shot.nulls.values()) / len(shot.nulls) if shot and shot.nulls else 0.0
-        wide = (", ".join(entry.keys), entry.source, entry.owner)
+        wide = (f"{len(entry.features)}", ", ".join(entry.keys), entry.source, entry.owner)
         table.add_row(
             Text(entry.name),
-            f"{len(entry.features)}",
             entry.version[:_SHORT],
             str(shot.day) if shot else "none",
             _age(entry),
