@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from shop_house import open_house
 from shop_logs import PRICED, Logs, Price, make_logs, sku, write_logs
 
 from features.calendar import day_start
@@ -21,7 +21,6 @@ from features.validation.tables import contract
 from features.view import View
 from features.views.shop import item_price, item_profile
 from flows.house import House
-from flows.settings import Settings
 from flows.stages import at_impressions, read, sample
 from flows.stages import view as views
 
@@ -44,18 +43,8 @@ LATE, CORRECTED, WITHDRAWN, MIDNIGHT, UNKNOWN = (sku(PRICED + n) for n in range(
 
 def house(root: Path, days: Sequence[date]) -> House:
     """A shop that has read and computed these days, one after the other."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FUNNELCAST_")]:
-            patch.delenv(name)
-        settings = Settings(
-            warehouse=root / "warehouse",
-            logs={"shop": root / "logs"},
-            scenario="shop",
-            memory_limit="1GB",
-            threads=2,
-        )
     write_logs(root / "logs", DAYS)
-    opened = House.open(settings)
+    opened = open_house(root)
     # The labels' completeness goes by the category of an item.
     kept = replace(opened, scenario=replace(opened.scenario, views=(item_profile.VIEW, *VIEWS), rollups=()))
     for day in days:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from shop_house import open_house
 from shop_logs import write_logs
 
 from features.bookkeeping import QUARANTINE
@@ -23,7 +23,6 @@ from features.staging import Staged
 from features.store import Store
 from features.validation.drift import DRIFT
 from flows.house import House
-from flows.settings import Settings
 from flows.stages import read, sample, validate
 from flows.stages import view as views
 from flows.stages.keep import keep
@@ -33,20 +32,6 @@ from flows.stages.settle import Built, Plan, live
 DAYS = [date(2026, 1, 5) + timedelta(days=n) for n in range(3)]
 SAMPLES = samples(SCENARIO)
 (PROFILE,) = (one for one in SCENARIO.views if one.name == "item_profile")
-
-
-def open_house(root: Path, scenario: Scenario = SCENARIO) -> House:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FUNNELCAST_")]:
-            patch.delenv(name)
-        settings = Settings(
-            warehouse=root / "warehouse",
-            logs={"shop": root / "logs"},
-            scenario="shop",
-            memory_limit="1GB",
-            threads=2,
-        )
-    return replace(House.open(settings), scenario=scenario)
 
 
 def walk(house: House, days: list[date]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from shop_house import open_house
 from shop_logs import Event, Logs, make_logs, write_logs
 
 from features.calendar import day_of, day_start
@@ -20,7 +20,6 @@ from features.schemas import view as view_table
 from features.view import View, Windows
 from features.views.shop import item_profile, user_now, user_value
 from flows.house import House
-from flows.settings import Settings
 from flows.stages import at_impressions, read
 from flows.stages import view as views
 
@@ -40,18 +39,8 @@ FRESH = replace(
 
 def house(root: Path, days: Sequence[date] = DAYS) -> House:
     """A shop whose logs are read, all in one go."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FUNNELCAST_")]:
-            patch.delenv(name)
-        settings = Settings(
-            warehouse=root / "warehouse",
-            logs={"shop": root / "logs"},
-            scenario="shop",
-            memory_limit="1GB",
-            threads=2,
-        )
     write_logs(root / "logs", DAYS)
-    opened = House.open(settings)
+    opened = open_house(root)
     assert {one.name for one in VIEWS} <= {one.name for one in opened.scenario.views}
     # The labels' completeness goes by the category of an item.
     kept = replace(opened, scenario=replace(opened.scenario, views=(item_profile.VIEW, *VIEWS)))
