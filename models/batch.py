@@ -37,15 +37,17 @@ class InputSpec:
         num_fields: F, single-valued fields.
         bag_lengths: padded length of each multi-valued field or sequence, in the order of ``bag_rows``.
         num_dense: D, columns that are already scaled by the encoder.
+        names: of the fields, then of the bags; ``field_0`` and so on where nothing is said.
 
     Raises:
-        ValueError: a count that cannot be.
+        ValueError: a count that cannot be, or another number of names.
     """
 
     num_rows: int
     num_fields: int
     bag_lengths: tuple[int, ...] = ()
     num_dense: int = 0
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_rows < 1:
@@ -54,6 +56,13 @@ class InputSpec:
             raise ValueError(f"Counts must not be negative and bags not empty, got {self}.")
         if self.num_fields + len(self.bag_lengths) + self.num_dense == 0:
             raise ValueError("A model needs at least one field, bag or dense column.")
+        if self.names and len(self.names) != self.num_fields + len(self.bag_lengths):
+            raise ValueError(f"Every field and bag has one name, got {self}.")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields, then of the bags."""
+        return self.names or tuple(f"field_{n}" for n in range(self.num_fields + len(self.bag_lengths)))
 
     def width(self, dim: int) -> int:
         """Columns of the network's input when every field and bag has a vector of ``dim`` numbers."""

@@ -1,8 +1,7 @@
 """All embedding tables as one: a single gather per batch, whatever the number of fields.
 
 Shapes: B rows, F single-valued fields, L padded positions of all bags, P = F + L positions looked up,
-N rows to reset, R rows of the packed table, D numbers per vector, X = (F + number of bags) * D columns that
-come out.
+N rows to reset, R rows of the packed table, D numbers per vector.
 """
 
 from __future__ import annotations
@@ -73,30 +72,32 @@ class PackedEmbedding(nn.Module):
         return rows_BP, vectors_BPD.view(*rows_BP.shape, self.weight_RD.shape[1])
 
     def pool(self, vectors_BPD: Tensor, bag_rows_BL: Tensor) -> Tensor:
-        """Lay the vectors of the fields and the means of the bags side by side, shape (B, X).
+        """The vectors of the fields and the means of the bags, shape (B, F + number of bags, D).
 
         An empty bag is the zero vector. Padding needs no mask here: its vector is zero, and what flows
         back to it is dropped by the optimiser.
         """
-        num_bag_positions = bag_rows_BL.shape[1]
-        num_fields = vectors_BPD.shape[1] - num_bag_positions
         if not self.bag_lengths:
-            return vectors_BPD.flatten(1)
-        single_BFD, bags_BLD = vectors_BPD.split_with_sizes((num_fields, num_bag_positions), dim=1)
-        parts = [single_BFD.flatten(1)]
-        for rows_Bl, bag_BlD in zip(
-            bag_rows_BL.split_with_sizes(self.bag_lengths, dim=1),
-            bags_BLD.split_with_sizes(self.bag_lengths, dim=1),
-            strict=True,
-        ):
-            filled_B1 = (rows_Bl != PADDING_ROW).sum(dim=1, keepdim=True).clamp_(min=1)
-            parts.append(bag_BlD.sum(dim=1) / filled_B1)
+            return vectors_BPD
+        num_fields = vectors_BPD.shape[1] - bag_rows_BL.shape[1]
+        parts = [vectors_BPD[:, :num_fields]]
+        bags = zip(self.bags(vectors_BPD), self.filled(bag_rows_BL), strict=True)
+        for bag_BlD, filled_Bl in bags:
+            filled_B1 = filled_Bl.sum(dim=1, keepdim=True).clamp_(min=1)
+            parts.append((bag_BlD.sum(dim=1) / filled_B1).unsqueeze(1))
         return torch.cat(parts, dim=1)
 
-    def forward(self, rows_BF: Tensor, bag_rows_BL: Tensor) -> Tensor:
-        """Vectors for scoring, shape (B, X); no gradient reaches the table this way."""
-        _, vectors_BPD = self.gather(rows_BF, bag_rows_BL)
-        return self.pool(vectors_BPD, bag_rows_BL)
+    def bags(self, vectors_BPD: Tensor) -> tuple[Tensor, ...]:
+        """The vectors of every bag one by one, each of shape (B, its length, D)."""
+        if not self.bag_lengths:
+            return ()
+        return vectors_BPD[:, -sum(self.bag_lengths) :].split_with_sizes(self.bag_lengths, dim=1)
+
+    def filled(self, bag_rows_BL: Tensor) -> tuple[Tensor, ...]:
+        """By bag, which positions are not padding, each of shape (B, its length)."""
+        if not self.bag_lengths:
+            return ()
+        return (bag_rows_BL != PADDING_ROW).split_with_sizes(self.bag_lengths, dim=1)
 
 
 def _initial(num_rows: int, dim: int, scale: float, generator: torch.Generator) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.batch import PADDING_ROW
+from models.row_optimizer import RowOptimizer
 
 
-class LazyAdam:
+class LazyAdam(RowOptimizer):
     """Adam (Kingma, Ba, ICLR 2015, Algorithm 1) applied to the rows that a batch touched.
 
     Each row has its own step count, so the bias correction of an id that appears for the first time is
@@ -70,16 +71,6 @@ class LazyAdam:
         rate_U1 = root_U1 / torch.expm1(steps_U1 * math.log(decay)).neg_() * self.rate
         update_UD = moment_UD.mul_(rate_U1).div_(square_UD.sqrt_().add_(root_U1, alpha=self.epsilon))
         self.weight_RD.index_copy_(0, rows_U, self.weight_RD.index_select(0, rows_U).sub_(update_UD))
-
-    @torch.no_grad()
-    def reset(self, rows_N: Tensor) -> None:
-        """Forget the moments and steps of rows; their next step is a first one.
-
-        Raises:
-            IndexError: a row is negative or not below R.
-        """
-        for tensor in self.state().values():
-            tensor.index_copy_(0, rows_N, torch.zeros_like(tensor.index_select(0, rows_N)))
 
     def state(self) -> dict[str, Tensor]:
         """The live state by name: both moments and the step count of every row."""

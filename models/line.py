@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import logsigmoid
 
 from features.funnel import Funnel
 from models.architecture import Architecture
-from models.balancing.base import Balancer
+from models.balancing.base import Balancer, Leaves
 from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding
-from models.entire_space.base import EntireSpace
-from models.entire_space.chain import log_reach
+from models.entire_space.base import EntireSpace, Labels
+from models.finite import refuse_gradients, refuse_losses
+from models.interaction.base import Interaction
+from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
+from models.network import Network
 from models.recalibrate import log_rates, sample_logits
-
-
-class NotFinite(ArithmeticError):
-    """A loss or a gradient was NaN or infinite; the weights were not touched."""
+from models.row_optimizer import RowOptimizer
 
 
 class StateMismatch(ValueError):
@@ -48,23 +48,20 @@ class Line:
         funnel: Funnel,
         *,
         embedding: PackedEmbedding,
-        architecture: Architecture,
+        network: Network,
         method: EntireSpace,
         balancer: Balancer,
-        embedding_optimizer: LazyAdam,
+        embedding_optimizer: RowOptimizer,
         dense_optimizer: torch.optim.Optimizer,
         averaging: float,
         products: torch.dtype,
         log_rates_K: Tensor,
     ) -> None:
         self.spec, self.funnel, self.method, self.products = spec, funnel, method, products
-        self.embedding, self.architecture, self.balancer = embedding, architecture, balancer
+        self.embedding, self.network, self.balancer = embedding, network, balancer
         self.embedding_optimizer, self.dense_optimizer = embedding_optimizer, dense_optimizer
-        self._shared = architecture.shared_parameters()
         self._averaging, self._log_rates_K = averaging, log_rates_K
-        self._average = (
-            {n: p.detach().clone() for n, p in architecture.named_parameters()} if averaging else {}
-        )
+        self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
 
     @classmethod
@@ -75,7 +72,9 @@ class Line:
         *,
         architecture: Callable[..., Architecture],
         method: EntireSpace,
-        balancer: Callable[[int], Balancer],
+        balancer: Callable[..., Balancer],
+        interaction: Callable[..., Interaction] = Concatenate,
+        embedding_optimizer: Callable[..., RowOptimizer] = LazyAdam,
         dim: int,
         dense_rate: float,
         embedding_rate: float,
@@ -93,9 +92,11 @@ class Line:
             architecture: an ``Architecture`` class, or a ``partial`` of one with its settings.
             method: how conditional logits become losses.
             balancer: a ``Balancer`` class, or a ``partial`` of one with its settings.
-            dim: D, numbers per embedding vector.
+            interaction: an ``Interaction`` class, or a ``partial`` of one with its settings.
+            embedding_optimizer: a ``RowOptimizer`` class, or a ``partial`` of one with its settings.
+            dim: numbers per embedding vector, in each space that the architecture reads.
             dense_rate: step size of Adam for the network and the balancer.
-            embedding_rate: step size of ``LazyAdam`` for the embedding table.
+            embedding_rate: step size of the optimiser of the embedding table.
             weight_decay: decoupled decay of the network's weights (Loshchilov, Hutter, Decoupled Weight
                 Decay Regularization, ICLR 2019); embeddings and balancers do not decay.
             averaging: share of the old average that a step keeps; rows are scored with this average of the
@@ -111,35 +112,34 @@ class Line:
         """
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
+        method.check(funnel)
+        network = Network(
+            spec,
+            method.heads(funnel),
+            dim=dim,
+            interaction=interaction,
+            architecture=architecture,
+            draw=partial(_generator, seed),
+        )
         embedding = PackedEmbedding(
-            spec.num_rows, dim, bag_lengths=spec.bag_lengths, generator=_generator(seed, "embedding")
+            spec.num_rows,
+            dim * network.spaces,
+            bag_lengths=spec.bag_lengths,
+            generator=_generator(seed, "embedding"),
         )
-        network = architecture(spec.width(dim), len(funnel), generator=_generator(seed, "architecture"))
-        balancing = balancer(len(funnel))
-        dense_optimizer = torch.optim.AdamW(
-            [
-                {"params": list(network.parameters()), "weight_decay": weight_decay},
-                {"params": list(balancing.parameters()), "weight_decay": 0.0},
-            ],
-            lr=dense_rate,
-            fused=True,
-        )
-        for parameter in (*network.parameters(), *balancing.parameters()):
-            # Adam would make it at the first gradient; made here, a fresh line has all names of an old one
-            dense_optimizer.state[parameter] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
-            }
+        balancing = balancer(len(funnel), len(network.shared_parameters()))
+        leaves = _leaves(network, torch.empty(0))
         return cls(
             spec,
             funnel,
             embedding=embedding,
-            architecture=network,
+            network=network,
             method=method,
             balancer=balancing,
-            embedding_optimizer=LazyAdam(embedding.weight_RD, rate=embedding_rate),
-            dense_optimizer=dense_optimizer,
+            embedding_optimizer=balancing.row_optimizer(
+                embedding_optimizer, embedding.weight_RD, embedding_rate
+            ),
+            dense_optimizer=balancing.dense_optimizer(leaves, rate=dense_rate, weight_decay=weight_decay),
             averaging=averaging,
             products=products,
             log_rates_K=log_rates(negative_rates, len(funnel)),
@@ -153,7 +153,7 @@ class Line:
     @property
     def num_parameters(self) -> int:
         """Trainable numbers: embedding table, network and balancer."""
-        modules = (*self.architecture.parameters(), *self.balancer.parameters())
+        modules = (*self.network.parameters(), *self.balancer.parameters())
         return self.embedding.weight_RD.numel() + sum(parameter.numel() for parameter in modules)
 
     def learn(self, batch: Batch) -> Tensor:
@@ -167,22 +167,29 @@ class Line:
             NotFinite: a loss or gradient is NaN or infinite; nothing has been changed.
         """
         self.spec.check(batch)
-        y_BK, trains_BK = batch.labels
+        labels = Labels(*batch.labels, batch.weight_B, self.steps)
         rows_BP, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        vectors_BPD.requires_grad_()
-        pooled_BX = self.embedding.pool(vectors_BPD, batch.bag_rows_BL)
-        logits_BK = sample_logits(self._logits(pooled_BX, batch.dense_BD), self._log_rates_K)
-        losses_K = self.method.losses(logits_BK, y_BK, trains_BK, batch.weight_B, self.funnel)
-        self._refuse_losses(losses_K.detach())
+        losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
+        refuse_losses(losses_K.detach(), self.funnel, self.steps + 1)
         self.dense_optimizer.zero_grad(set_to_none=True)
-        self.balancer.backward(losses_K, (*self._shared, vectors_BPD))
-        self._refuse_gradients(vectors_BPD.grad)
+        leaves = _leaves(self.network, vectors_BPD)
+        self.balancer.backward(losses_K, leaves)
+        vectors_grad = self.balancer.vectors_gradient(leaves)
+        refuse_gradients(self._gradients(vectors_grad), self.steps + 1)
         self.dense_optimizer.step()
-        if vectors_BPD.grad is not None:
-            self.embedding_optimizer.step(rows_BP.flatten(), vectors_BPD.grad.flatten(0, 1))
+        if vectors_grad is not None:
+            self.embedding_optimizer.step(rows_BP.flatten(), vectors_grad.flatten(-3, -2))
         self._steps += 1
         self._follow()
+        if self.balancer.second_pass:
+            with torch.no_grad():
+                _, moved_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
+                self.balancer.after(self._losses(moved_BPD, batch, labels))
         return losses_K.detach()
+
+    def begin_day(self) -> None:
+        """Called before the first batch of a pass over a day."""
+        self.balancer.begin_day()
 
     def reset_rows(self, rows_N: Tensor, seed: int) -> None:
         """Begin embedding rows anew, before they learn of another id than so far.
@@ -210,9 +217,7 @@ class Line:
             it from the impression.
         """
         self.spec.check(batch)
-        pooled_BX = self.embedding(batch.rows_BF, batch.bag_rows_BL)
-        logits_BK = self._logits(pooled_BX, batch.dense_BD, self._average)
-        return logsigmoid(logits_BK), log_reach(logits_BK, self.funnel)[0]
+        return self.method.log_probabilities(self._scores(batch), self.funnel)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name.
@@ -224,7 +229,7 @@ class Line:
             state[f"embedding_optimizer.{name}"] = tensor
         state |= {f"average.{name}": tensor for name, tensor in self._average.items()}
         modules: tuple[tuple[str, nn.Module], ...] = (
-            ("architecture", self.architecture),
+            ("network", self.network),
             ("balancer", self.balancer),
         )
         for part, module in modules:
@@ -254,42 +259,52 @@ class Line:
         for name, tensor in own.items():
             tensor.copy_(state[name])
 
+    def _losses(self, vectors_BPD: Tensor, batch: Batch, labels: Labels) -> Tensor:
+        logits_BH = self._logits(vectors_BPD, batch)
+        return self.method.losses(sample_logits(logits_BH, self._log_rates_K), labels, self.funnel)
+
+    def _scores(self, batch: Batch) -> Tensor:
+        _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
+        return self._logits(vectors_BPD, batch, self._average)
+
     def _logits(
-        self, pooled_BX: Tensor, dense_BD: Tensor, weights: Mapping[str, Tensor] | None = None
+        self, vectors_BPD: Tensor, batch: Batch, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Logits of the network, with its own weights or with those given."""
-        x_BX = torch.cat((pooled_BX, dense_BD), dim=1) if dense_BD.shape[1] else pooled_BX
-        with torch.autocast("cpu", dtype=self.products, enabled=self.products != torch.float32):
-            logits_BK: Tensor = functional_call(self.architecture, dict(weights or {}), (x_BX,))
-        return logits_BK.float()
+        """Logits of the network, with its own weights or with those given, shape (B, H)."""
+        read = (
+            self.embedding.pool(vectors_BPD, batch.bag_rows_BL),
+            batch.dense_BD,
+            self.embedding.bags(vectors_BPD),
+            self.embedding.filled(batch.bag_rows_BL),
+        )
+        narrow = self.products != torch.float32
+        with torch.autocast(vectors_BPD.device.type, dtype=self.products, enabled=narrow):
+            logits_BH: Tensor = functional_call(self.network, dict(weights or {}), read)
+        return logits_BH.float()
 
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the average towards the weights; a young average keeps less of its past."""
         if self._average:
             keep = min(self._averaging, (1 + self.steps) / (10 + self.steps))
-            new = [parameter.detach() for parameter in self.architecture.parameters()]
+            new = [parameter.detach() for parameter in self.network.parameters()]
             torch._foreach_lerp_(list(self._average.values()), new, 1 - keep)
 
-    def _refuse_losses(self, losses_K: Tensor) -> None:
-        if not torch.isfinite(losses_K).all():
-            bad = [f"{name} ({loss})" for name, loss in zip(self.funnel.names, losses_K.tolist(), strict=True)
-                   if not torch.isfinite(torch.tensor(loss))]  # fmt: skip
-            raise NotFinite(
-                f"Loss is not finite at step {self.steps + 1}: {', '.join(bad)}. No weight was changed. "
-                "Look for non-finite dense columns or weights in the batch, or lower the rates."
-            )
-
-    def _refuse_gradients(self, vectors_grad: Tensor | None) -> None:
+    def _gradients(self, vectors_grad: Tensor | None) -> dict[str, Tensor | None]:
         gradients = {"embedding": vectors_grad}
-        for part, module in (("architecture", self.architecture), ("balancer", self.balancer)):
+        for part, module in (("network", self.network), ("balancer", self.balancer)):
             gradients |= {f"{part}.{name}": p.grad for name, p in module.named_parameters()}
-        # a sum is finite only if all its terms are, and is the cheapest pass over a tensor
-        bad = [name for name, g in gradients.items() if g is not None and not torch.isfinite(g.sum())]
-        if bad:
-            raise NotFinite(
-                f"Gradient is not finite at step {self.steps + 1}: {', '.join(bad)}. No weight was changed."
-            )
+        return gradients
+
+
+def _leaves(network: Network, vectors_BPD: Tensor) -> Leaves:
+    last = network.architecture.last_shared()
+    return Leaves(
+        vectors_BPD,
+        tuple(network.shared_parameters()),
+        tuple(network.own_parameters()),
+        vectors_BPD if last is None else last,
+    )
 
 
 def _generator(seed: int, part: str) -> torch.Generator:

@@ -1,7 +1,7 @@
 """Progressive Layered Extraction: experts of their own and shared ones, separated level by level.
 
-Shapes: B rows, D input width, K objectives, M = K + 1 modules (one per objective, the shared one last),
-O expert output width, E experts that a gate selects from.
+Shapes: B rows, D input width, K heads (objectives, in the paper), M = K + 1 modules (one per objective, the
+shared one last), O expert output width, E experts that a gate selects from.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.heads import Heads
+from models.inputs import Entry, Inputs
 
 
 class ExtractionLayer(nn.Module):
@@ -81,11 +83,14 @@ class PLE(Architecture):
     output of objective k as selector; the shared gate selects all experts of its level and exists in
     every level but the last. One level makes it CGC.
 
+    Equation: ``g_kj = w_kj(g_k,j-1) S_kj``, ``logit_k = tower_k(g_kN)``.
     Source: Tang et al., Progressive Layered Extraction, RecSys 2020, equations 1-7 and Figures 4-5.
+    Use: where objectives both help and disturb each other.
+    Cost: levels times (K own + shared) experts.
 
     Args:
-        width: D.
-        num_objectives: K.
+        entry: layout of the input.
+        heads: the logits.
         levels: one tuple of expert layer widths per level, lowest level first.
         own: experts of each objective in a level.
         shared: shared experts in a level.
@@ -95,8 +100,8 @@ class PLE(Architecture):
 
     def __init__(
         self,
-        width: int,
-        num_objectives: int,
+        entry: Entry,
+        heads: Heads,
         *,
         levels: tuple[tuple[int, ...], ...] = ((256,), (128,)),
         own: int = 1,
@@ -110,11 +115,11 @@ class PLE(Architecture):
                 "PLE needs at least one level, one own and one shared expert; "
                 f"got levels={levels}, own={own}, shared={shared}."
             )
-        widths = (width, *(level[-1] for level in levels))
+        widths = (entry.width, *(level[-1] for level in levels))
         self.levels = nn.ModuleList(
             ExtractionLayer(
                 before,
-                num_objectives,
+                len(heads),
                 level,
                 own=own,
                 shared=shared,
@@ -124,13 +129,11 @@ class PLE(Architecture):
             )
             for depth, (level, (before, _)) in enumerate(zip(levels, pairwise(widths), strict=True))
         )
-        self.towers = ObjectiveTowers(
-            widths[-1], num_objectives, layers, same_input=False, generator=generator
-        )
+        self.towers = ObjectiveTowers(widths[-1], len(heads), layers, same_input=False, generator=generator)
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """Logits of each objective given its parent, shape (B, K)."""
-        own_KBO, shared_BO = x_BD.unsqueeze(0), x_BD
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits, shape (B, K)."""
+        own_KBO, shared_BO = inputs.x_SBX, inputs.x_BX
         for level in self.levels:
             own_KBO, shared_BO = level(own_KBO, shared_BO)
         logits_BK: Tensor = self.towers(own_KBO)

@@ -1,6 +1,6 @@
 """Sampled negatives: a line learns from the odds of its sample and predicts those of the logs.
 
-Shapes: B rows, K objectives in the order of the funnel.
+Shapes: B rows, K objectives in the order of the funnel, H heads (the objectives first).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def log_rates(negative_rates: Sequence[float] | None, num_objectives: int) -> Tensor:
@@ -28,8 +29,8 @@ def log_rates(negative_rates: Sequence[float] | None, num_objectives: int) -> Te
     return rates_K.log().float()
 
 
-def sample_logits(logits_BK: Tensor, log_rates_K: Tensor) -> Tensor:
-    """Logits in the sample of what has these logits in the logs, shape (B, K).
+def sample_logits(logits_BH: Tensor, log_rates_K: Tensor) -> Tensor:
+    """Logits in the sample of what has these logits in the logs, shape (B, H).
 
     A probability q in a sample with the negatives' rate w is p = q / (q + (1 - q) / w) in the logs. Divided
     by 1 - p this says that the odds q / (1 - q) are p / (1 - p) / w: in logits, a shift by log w and no
@@ -39,7 +40,8 @@ def sample_logits(logits_BK: Tensor, log_rates_K: Tensor) -> Tensor:
     Source: He et al., Practical Lessons from Predicting Clicks on Ads at Facebook, ADKDD 2014, section 6.3.
 
     Args:
-        logits_BK: logit of each objective given its parent, in the logs.
+        logits_BH: logits in the logs; of each objective given its parent, then those that a method adds,
+            which are not shifted.
         log_rates_K: as ``log_rates`` gives them.
     """
-    return logits_BK - log_rates_K
+    return logits_BH - functional.pad(log_rates_K, (0, logits_BH.shape[1] - len(log_rates_K)))

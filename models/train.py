@@ -45,6 +45,7 @@ def train_one_pass(line: Line, batches: Iterable[Batch]) -> TrainReport:
     rows = steps = 0
     rows_K = torch.zeros(len(line.funnel), dtype=torch.int64)
     total_K = torch.zeros(len(line.funnel), dtype=torch.float64)
+    line.begin_day()
     for batch in batches:
         counted_K = line.method.counts(*batch.labels, line.funnel).sum(dim=0)
         losses_K = line.learn(batch)

@@ -17,6 +17,10 @@ from features.sampling.everything import Everything
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.entire_space.base import EntireSpace
+from models.interaction.base import Interaction
+from models.interaction.concatenate import Concatenate
+from models.lazy_adam import LazyAdam
+from models.row_optimizer import RowOptimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Recipe:
         architecture: builds the network over the embeddings.
         method: how conditional and joint probabilities become losses.
         balancer: how the losses of K objectives become one update.
+        interaction: what is done to the embedding vectors before the network reads them.
+        embedding_optimizer: how the rows of the embedding table move.
         sampling: which rows train which objectives, and how often.
         dim: width of an embedding.
         batch_rows: rows of one update.
@@ -47,7 +53,9 @@ class Recipe:
     description: str
     architecture: Callable[..., Architecture]
     method: EntireSpace
-    balancer: Callable[[int], Balancer]
+    balancer: Callable[..., Balancer]
+    interaction: Callable[..., Interaction] = Concatenate
+    embedding_optimizer: Callable[..., RowOptimizer] = LazyAdam
     sampling: Sampling = field(default_factory=Everything)
     dim: int = 16
     batch_rows: int = 128
@@ -92,7 +100,16 @@ def get(scenario: str, name: str) -> Recipe:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {known}"
         raise UsageError(f"recipe {name!r} of scenario {scenario!r}", f"unknown; known are {known}", hint)
     recipe = functions[name]()
-    recipe.sampling.check(scenarios.get(scenario).funnel, own_space=recipe.method.own_space)
+    funnel = scenarios.get(scenario).funnel
+    recipe.sampling.check(funnel, own_space=recipe.method.own_space)
+    if not recipe.method.chained and any(rate != 1.0 for rate in recipe.sampling.negative_rates(funnel)):
+        raise UsageError(
+            f"recipe {name!r}",
+            f"sampling {type(recipe.sampling).__name__} changes the odds of an objective, which the method "
+            f"{type(recipe.method).__name__} cannot put right along the funnel",
+            "use a method that multiplies conditional probabilities, such as ESMM or Masked, or the sampling "
+            "Everything",
+        )
     return recipe
 
 

@@ -101,13 +101,21 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
     if version is not None:
         refuse_other_features(house, version, version.day)
     layout = Layout.of(house.scenario.features)
-    spec = InputSpec(layout.num_rows, len(layout.singles), layout.bag_lengths, len(layout.dense_columns))
+    spec = InputSpec(
+        layout.num_rows,
+        len(layout.singles),
+        layout.bag_lengths,
+        len(layout.dense_columns),
+        tuple(feature.name for feature in (*layout.singles, *layout.bags)),
+    )
     line = Line.fresh(
         spec,
         house.scenario.funnel,
         architecture=recipe.architecture,
         method=recipe.method,
         balancer=recipe.balancer,
+        interaction=recipe.interaction,
+        embedding_optimizer=recipe.embedding_optimizer,
         dim=recipe.dim,
         dense_rate=recipe.dense_rate,
         embedding_rate=recipe.embedding_rate,

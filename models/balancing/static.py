@@ -14,8 +14,15 @@ from models.balancing.base import Balancer
 class Static(Balancer):
     """Weighted sum of the losses.
 
+    Equation: ``L = sum_k w_k L_k``.
+    Source: the plain sum of most multi-task systems; Xin et al., Do Current Multi-Task Optimization Methods
+    in Deep Learning Even Help?, NeurIPS 2022, find that tuned fixed weights are hard to beat.
+    Use: as the default; tune the weights of rare objectives down when their noise costs the others.
+    Cost: none.
+
     Args:
         num_objectives: K.
+        num_shared: not looked at.
         weights: one weight per objective in the order of the funnel; all 1 if absent.
 
     Raises:
@@ -24,7 +31,10 @@ class Static(Balancer):
 
     weight_K: Tensor
 
-    def __init__(self, num_objectives: int, *, weights: tuple[float, ...] | None = None) -> None:
+    def __init__(
+        self, num_objectives: int, num_shared: int, *, weights: tuple[float, ...] | None = None
+    ) -> None:
+        del num_shared
         super().__init__()
         weights = (1.0,) * num_objectives if weights is None else weights
         if len(weights) != num_objectives or min(weights) < 0:

@@ -19,14 +19,19 @@ class Uncertainty(Balancer):
     row in the batch (loss exactly 0) has no say: otherwise ``s_k / 2`` would pull its weight up with
     every batch in which its labels are not final.
 
+    Equation: ``L = sum_k exp(-s_k) L_k + s_k / 2``.
     Source: Kendall, Gal, Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, CVPR 2018,
     equation 10, classification terms.
+    Use: where losses differ by orders of magnitude and nobody has tuned weights.
+    Cost: K parameters.
 
     Args:
         num_objectives: K.
+        num_shared: not looked at.
     """
 
-    def __init__(self, num_objectives: int) -> None:
+    def __init__(self, num_objectives: int, num_shared: int) -> None:
+        del num_shared
         super().__init__()
         self.log_variance_K = nn.Parameter(torch.zeros(num_objectives))
 

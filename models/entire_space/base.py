@@ -1,63 +1,135 @@
-"""The one contract of every entire-space method: conditional logits to one loss per objective.
+"""The one contract of every entire-space method: logits to probabilities, and to one loss per objective.
 
-Shapes: B rows, K objectives in the order of the funnel.
+Shapes: B rows, K objectives in the order of the funnel, H heads (the objectives first).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from features.funnel import Funnel
+from models.entire_space.chain import log_reach
+from models.heads import Heads
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is known of the rows of a batch.
+
+    Attributes:
+        y_BK: joint labels 0 or 1; where a row does not train they may hold anything, NaN included.
+        trains_BK: labels to be learned from, bool.
+        weight_B: weights, not negative.
+        step: batches that the line has learned before, over all days.
+    """
+
+    y_BK: Tensor
+    trains_BK: Tensor
+    weight_B: Tensor
+    step: int = 0
+
+    @property
+    def known_BK(self) -> Tensor:
+        """Labels where a row trains, 0 elsewhere: NaN would survive multiplication by a zero weight."""
+        return torch.where(self.trains_BK, self.y_BK, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One summand of the loss of an objective.
+
+    Attributes:
+        name: what it is, for logs and tests.
+        objective: whose loss it is part of, by place in the funnel.
+        loss: scalar; exactly 0, with a gradient of 0, if no row counts.
+    """
+
+    name: str
+    objective: int
+    loss: Tensor
 
 
 class EntireSpace(ABC):
-    """Says which rows an objective learns from, and what each of them costs.
+    """How conditional and joint probabilities are formed, which rows teach an objective, and at what cost.
 
-    A method that is a weighted mean over its rows implements ``counts`` and ``errors``; one that
-    normalises otherwise overrides ``losses``.
+    Its docstring has the lines ``Equation:``, ``Source:``, ``Use:`` and ``Cost:``, from which
+    ``docs/models.md`` is made.
 
     Attributes:
         own_space: every objective is learned by its conditional probability, on rows of its own space
             alone; sampling policies that change that space ask for it.
+        chained: the joint probability is the product of the conditional ones along the path, each by the
+            head of its own objective; sampling policies that change the odds of an objective ask for it.
     """
 
     own_space: ClassVar[bool] = False
+    chained: ClassVar[bool] = True
+
+    def check(self, funnel: Funnel) -> None:  # noqa: B027 - most methods run on every funnel
+        """Refuse a funnel that the method cannot be meant for.
+
+        Raises:
+            ValueError: naming what the method was told and what the funnel has.
+        """
+
+    def heads(self, funnel: Funnel) -> Heads:
+        """The logits that the method reads: one per objective, and its own after them."""
+        return Heads.of(funnel)
 
     @abstractmethod
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Rows that each objective learns from, bool, shape (B, K); a subset of ``trains_BK``."""
 
     @abstractmethod
-    def errors(self, logits_BK: Tensor, y_BK: Tensor, funnel: Funnel) -> Tensor:
-        """Negative log-likelihood of every label in nats, shape (B, K)."""
-
-    def losses(
-        self, logits_BK: Tensor, y_BK: Tensor, trains_BK: Tensor, weight_B: Tensor, funnel: Funnel
-    ) -> Tensor:
-        """Weighted mean error over the rows that count, shape (K,).
-
-        The mean of objective k divides by the weight of its own rows, as in PLE (RecSys 2020,
-        equation 8), so a rare objective is not drowned by rows that it does not learn from.
+    def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
+        """The summands of the losses; every objective has at least one.
 
         Args:
-            logits_BK: logit of each objective given its parent.
-            y_BK: labels; where a row does not count they may hold anything, NaN included.
-            trains_BK: labels to be learned from.
-            weight_B: weights, not negative.
+            logits_BH: in the order of ``heads``.
+            labels: of the same rows.
             funnel: the tree.
-
-        Returns:
-            One loss per objective. Without any row that counts it is exactly 0, with a gradient of 0.
         """
-        counts_BK = self.counts(y_BK, trains_BK, funnel)
-        # a NaN label would survive multiplication by a zero weight, in the loss and in its gradient
-        known_BK = torch.where(counts_BK, y_BK, 0.0)
-        weight_B1 = weight_B.unsqueeze(1)
-        errors_BK = self.errors(logits_BK, known_BK, funnel)
-        sum_K = torch.where(counts_BK, weight_B1 * errors_BK, 0.0).sum(dim=0)
-        total_K = (weight_B1 * counts_BK).sum(dim=0)
-        return sum_K / torch.where(total_K > 0, total_K, 1.0)
+
+    def log_probabilities(self, logits_BH: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of each objective given its parent, and from the impression, both (B, K).
+
+        Joint ones never exceed their parent's.
+        """
+        logits_BK = logits_BH[:, : len(funnel)]
+        return logsigmoid(logits_BK), log_reach(logits_BK, funnel)[0]
+
+    def losses(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Tensor:
+        """One loss per objective, shape (K,): the sum of its terms."""
+        total_K = [logits_BH.new_zeros(())] * len(funnel)
+        for term in self.terms(logits_BH, labels, funnel):
+            total_K[term.objective] = total_K[term.objective] + term.loss
+        return torch.stack(total_K)
+
+
+def inside(y_BK: Tensor, trains_BK: Tensor, funnel: Funnel, k: int) -> Tensor:
+    """Rows of the objective's own space (its parent happened) whose label trains, bool, shape (B,)."""
+    parent = funnel.parent_index(funnel.objectives[k])
+    return trains_BK[:, k] if parent is None else trains_BK[:, k] & (y_BK[:, parent] == 1)
+
+
+def mean(error_B: Tensor, counts_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Weighted mean error over the rows that count; exactly 0, with a gradient of 0, if there are none.
+
+    The mean divides by the weight of its own rows, as in PLE (Tang et al., RecSys 2020, equation 8), so a
+    rare objective is not drowned by rows that it does not learn from.
+
+    Args:
+        error_B: one error per row; where the row does not count it is never looked at.
+        counts_B: bool.
+        weight_B: not negative.
+    """
+    sum_ = torch.where(counts_B, weight_B * error_B, 0.0).sum()
+    total = (weight_B * counts_B).sum()
+    return sum_ / torch.where(total > 0, total, 1.0)

@@ -33,8 +33,22 @@ def log_reach(logits_BK: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
         reach_B, miss_B = logsigmoid(logit_B), logsigmoid(-logit_B)
         parent = funnel.parent_index(objective)
         if parent is not None:
-            miss_B = torch.logaddexp(missed[parent], reached[parent] + miss_B)
-            reach_B = reached[parent] + reach_B
+            reach_B, miss_B = step(reached[parent], missed[parent], reach_B, miss_B)
         reached.append(reach_B)
         missed.append(miss_B)
     return torch.stack(reached, dim=1), torch.stack(missed, dim=1)
+
+
+def step(reached_B: Tensor, missed_B: Tensor, hit_B: Tensor, miss_B: Tensor) -> tuple[Tensor, Tensor]:
+    """One step down the funnel, in logarithms.
+
+    Args:
+        reached_B: reaching the parent.
+        missed_B: not reaching it.
+        hit_B: the objective given its parent.
+        miss_B: not the objective given its parent.
+
+    Returns:
+        Reaching the objective, and not reaching it.
+    """
+    return reached_B + hit_B, torch.logaddexp(missed_B, reached_B + miss_B)

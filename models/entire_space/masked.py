@@ -1,10 +1,11 @@
 """Masked losses: every objective is learned in its own space, the rows where its parent happened.
 
-Shapes: B rows, K objectives in the order of the funnel.
+Shapes: B rows, K objectives in the order of the funnel, H = K heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -12,27 +13,31 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features.funnel import Funnel
-from models.entire_space.base import EntireSpace
+from models.entire_space.base import EntireSpace, Labels, Term, inside, mean
 
 
 class Masked(EntireSpace):
     """Cross-entropy of the conditional probability, on the rows whose parent's label is 1.
 
-    It is the CVR model that ESMM calls BASE (SIGIR 2018, section 3.2), and PLE's loss with the space
-    indicator of each objective (RecSys 2020, equation 8).
+    It is the CVR model that ESMM calls BASE, and PLE's loss with the space indicator of each objective.
+
+    Equation: ``L = mean_D e(o, pCTR) + mean_O e(r, pCVR)``.
+    Source: ESMM (Ma et al., SIGIR 2018, section 3.2); PLE (Tang et al., RecSys 2020, equation 8).
+    Use: where what follows a click matters among clicked rows only; biased over all impressions.
+    Cost: no head and no pass of its own.
     """
 
     own_space: ClassVar[bool] = True
 
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Rows to be learned that lie in the objective's space, bool, shape (B, K)."""
-        columns = []
-        for k, objective in enumerate(funnel):
-            parent = funnel.parent_index(objective)
-            inside_B = trains_BK[:, k]
-            columns.append(inside_B if parent is None else inside_B & (y_BK[:, parent] == 1))
-        return torch.stack(columns, dim=1)
+        return torch.stack([inside(y_BK, trains_BK, funnel, k) for k in range(len(funnel))], dim=1)
 
-    def errors(self, logits_BK: Tensor, y_BK: Tensor, funnel: Funnel) -> Tensor:
-        """Conditional cross-entropy in nats, shape (B, K)."""
-        return binary_cross_entropy_with_logits(logits_BK, y_BK, reduction="none")
+    def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
+        """Conditional cross-entropy of every objective in its own space."""
+        errors_BK = binary_cross_entropy_with_logits(logits_BH, labels.known_BK, reduction="none")
+        counts_BK = self.counts(labels.y_BK, labels.trains_BK, funnel)
+        return [
+            Term(f"{o.name}: conditional", k, mean(errors_BK[:, k], counts_BK[:, k], labels.weight_B))
+            for k, o in enumerate(funnel)
+        ]

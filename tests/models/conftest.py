@@ -22,6 +22,9 @@ from models.balancing.static import Static
 from models.batch import Batch, InputSpec
 from models.entire_space.base import EntireSpace
 from models.entire_space.esmm import ESMM
+from models.heads import Heads
+from models.inputs import Entry, Inputs, flat
+from models.interaction.base import Interaction
 from models.line import Line
 from models.towers import Towers
 
@@ -36,7 +39,12 @@ def concrete(base: type) -> list[type]:
     return sorted(found, key=lambda cls: cls.__name__)
 
 
-FAMILIES = {"architecture_class": Architecture, "method_class": EntireSpace, "balancer_class": Balancer}
+FAMILIES = {
+    "architecture_class": Architecture,
+    "interaction_class": Interaction,
+    "method_class": EntireSpace,
+    "balancer_class": Balancer,
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,6 +104,36 @@ def labels(rng: np.random.Generator, rows: int, funnel: Funnel, rate: float = 0.
 @pytest.fixture
 def make_labels() -> Callable[..., np.ndarray]:
     return labels
+
+
+#: Three fields with two numbers each and one quantity: seven columns.
+ENTRY = Entry(width=7, dim=2, fields=("user", "item", "scene"), num_dense=1)
+
+
+@pytest.fixture
+def make_network() -> Callable[..., Architecture]:
+    """``make_network(cls, heads, generator)``: a network on the small entry, with its embedding spaces."""
+
+    def make(cls: Any, heads: Heads | int, generator: torch.Generator) -> Architecture:
+        heads = Heads.free(heads) if isinstance(heads, int) else heads
+        declared = cls.func if isinstance(cls, partial) else cls
+        entry = Entry(ENTRY.width, ENTRY.dim, ENTRY.fields, ENTRY.num_dense, declared.spaces(heads))
+        return cls(entry, heads, generator=generator)
+
+    return make
+
+
+@pytest.fixture
+def make_inputs() -> Callable[..., Inputs]:
+    """``make_inputs(rows, spaces)``: random inputs of the small entry in float64."""
+
+    def make(rows: int, spaces: int = 1, dtype: torch.dtype = torch.float64) -> Inputs:
+        rng = np.random.default_rng(1)
+        vectors = torch.from_numpy(rng.normal(size=(spaces, rows, 3, 2))).to(dtype)
+        dense = torch.from_numpy(rng.normal(size=(rows, 1))).to(dtype)
+        return Inputs(flat(vectors, dense), vectors, dense)
+
+    return make
 
 
 def batch(funnel: Funnel, size: int = 16, seed: int = 0, /, **changed: np.ndarray) -> Batch:

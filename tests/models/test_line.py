@@ -17,9 +17,10 @@ from models.balancing.base import Balancer
 from models.balancing.uncertainty import Uncertainty
 from models.batch import Batch, InputSpec
 from models.checkpoint import load, save
-from models.entire_space.base import EntireSpace
+from models.entire_space.base import EntireSpace, Labels, Term
 from models.entire_space.esmm import ESMM
-from models.line import Line, NotFinite, StateMismatch
+from models.finite import NotFinite
+from models.line import Line, StateMismatch
 from models.ple import PLE
 from models.train import train_one_pass
 
@@ -39,7 +40,7 @@ def days(make_batch: Callable[..., Batch], count: int) -> list[Batch]:
 
 def test_same_seed_gives_the_same_bytes(
     architecture_class: Callable[..., Architecture],
-    balancer_class: Callable[[int], Balancer],
+    balancer_class: Callable[..., Balancer],
     make_line: Callable[..., Line],
     make_batch: Callable[..., Batch],
 ) -> None:
@@ -60,7 +61,7 @@ def test_another_seed_gives_other_weights_and_another_network_the_same_embedding
 
 def test_save_load_continue_equals_uninterrupted_training(
     architecture_class: Callable[..., Architecture],
-    balancer_class: Callable[[int], Balancer],
+    balancer_class: Callable[..., Balancer],
     make_line: Callable[..., Line],
     make_batch: Callable[..., Batch],
     tmp_path: Path,
@@ -128,8 +129,9 @@ class SteepAtZero(EntireSpace):
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         return trains_BK
 
-    def errors(self, logits_BK: Tensor, y_BK: Tensor, funnel: Funnel) -> Tensor:
-        return (logits_BK - logits_BK.detach()).sqrt()
+    def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> list[Term]:
+        steep_BK = (logits_BH - logits_BH.detach()).sqrt()
+        return [Term(name, k, steep_BK[:, k].sum()) for k, name in enumerate(funnel.names)]
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(
@@ -154,7 +156,7 @@ def test_weights_decay_but_embeddings_and_balancers_do_not(
         {n: t for n, t in copied(decayed).items() if "optimizer" not in n},
     )
     assert changed
-    assert all(name.startswith("architecture.") for name in changed)
+    assert all(name.startswith("network.") for name in changed)
 
 
 def test_row_order_changes_the_step_by_rounding_only(
@@ -222,17 +224,17 @@ def test_rows_are_scored_with_the_running_average_of_the_network(
 ) -> None:
     """The average written out by hand beside three steps; training goes on from the weights themselves."""
     averaged, plain = make_line(averaging=0.2), make_line()
-    average = {name: p.detach().clone() for name, p in plain.architecture.named_parameters()}
+    average = {name: p.detach().clone() for name, p in plain.network.named_parameters()}
     for step in range(1, 4):
         for line in (averaged, plain):
             line.learn(make_batch(32, step))
         keep = min(0.2, (1 + step) / (10 + step))
-        for name, p in plain.architecture.named_parameters():
+        for name, p in plain.network.named_parameters():
             average[name] = keep * average[name] + (1 - keep) * p.detach()
-    for mine, other in zip(averaged.architecture.parameters(), plain.architecture.parameters(), strict=True):
+    for mine, other in zip(averaged.network.parameters(), plain.network.parameters(), strict=True):
         assert torch.equal(mine, other)
     with torch.no_grad():
-        for name, p in plain.architecture.named_parameters():
+        for name, p in plain.network.named_parameters():
             p.copy_(average[name])
     new = make_batch(32, 9)
     torch.testing.assert_close(averaged.log_probabilities(new), plain.log_probabilities(new))

@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional
 
 from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding
+from models.entire_space.base import Labels
 from models.lazy_adam import LazyAdam, sum_per_row
 from models.line import Line
 
@@ -21,11 +23,16 @@ def table(generator: torch.Generator, bag_lengths: tuple[int, ...] = (4, 2)) -> 
     return PackedEmbedding(50, 4, bag_lengths=bag_lengths, generator=generator)
 
 
+def pooled(embedding: PackedEmbedding, rows_BF: Tensor, bag_rows_BL: Tensor) -> Tensor:
+    _, vectors_BPD = embedding.gather(rows_BF, bag_rows_BL)
+    return embedding.pool(vectors_BPD, bag_rows_BL).flatten(1)
+
+
 def test_fields_and_means_of_bags_lie_side_by_side(
     make_batch: Callable[..., Batch], generator: torch.Generator
 ) -> None:
     batch, embedding = make_batch(12), table(generator)
-    found = embedding(batch.rows_BF, batch.bag_rows_BL)
+    found = pooled(embedding, batch.rows_BF, batch.bag_rows_BL)
     weight = embedding.weight_RD.numpy()
     for i in range(12):
         expected = [weight[row] for row in batch.rows_BF[i]]
@@ -37,7 +44,7 @@ def test_fields_and_means_of_bags_lie_side_by_side(
 
 def test_an_empty_bag_is_zero_and_gives_no_gradient_outside_padding(generator: torch.Generator) -> None:
     embedding = table(generator)
-    found = embedding(torch.ones(1, 3, dtype=torch.int64), torch.zeros(1, 6, dtype=torch.int64))
+    found = pooled(embedding, torch.ones(1, 3, dtype=torch.int64), torch.zeros(1, 6, dtype=torch.int64))
     assert not found[0, 12:].any()
     assert found[0, :12].any()
 
@@ -52,7 +59,7 @@ def test_values_start_normal_with_the_stated_scale_and_padding_at_zero(generator
 def test_a_row_outside_the_table_is_refused(generator: torch.Generator, row: int) -> None:
     embedding = table(generator, bag_lengths=())
     with pytest.raises(IndexError):
-        embedding(torch.tensor([[1, row]]), torch.zeros(1, 0, dtype=torch.int64))
+        embedding.gather(torch.tensor([[1, row]]), torch.zeros(1, 0, dtype=torch.int64))
 
 
 def adam_by_hand(weight: np.ndarray, steps: list[tuple[np.ndarray, np.ndarray]], rate: float) -> np.ndarray:
@@ -124,13 +131,14 @@ def test_a_line_moves_its_table_by_the_gradient_of_a_dense_table(
     """The reference: the same loss through torch's dense lookup, and the first step of Adam."""
     line, batch = make_line(embedding_rate=0.01), make_batch(32)
     dense_RD = line.embedding.weight_RD.clone().requires_grad_()
-    parts = [functional.embedding(batch.rows_BF, dense_RD).flatten(1)]
+    parts = [functional.embedding(batch.rows_BF, dense_RD)]
     for rows_Bl in batch.bag_rows_BL.split(spec.bag_lengths, dim=1):
         inside_Bl1 = (rows_Bl != 0).unsqueeze(2)
         total = (functional.embedding(rows_Bl, dense_RD) * inside_Bl1).sum(dim=1)
-        parts.append(total / inside_Bl1.sum(dim=1).clamp(min=1))
-    logits_BK = line.architecture(torch.cat([*parts, batch.dense_BD], dim=1))
-    line.method.losses(logits_BK, *batch.labels, batch.weight_B, line.funnel).sum().backward()
+        parts.append((total / inside_Bl1.sum(dim=1).clamp(min=1)).unsqueeze(1))
+    logits_BK = line.network(torch.cat(parts, dim=1), batch.dense_BD)
+    told = Labels(*batch.labels, batch.weight_B)
+    line.method.losses(logits_BK, told, line.funnel).sum().backward()
 
     before = line.embedding.weight_RD.clone()
     line.learn(batch)

@@ -21,7 +21,7 @@ from features.sampling.base import Sampling
 from features.sampling.negative_down import NegativeDown
 from features.sampling.oversampling import Oversampling
 from models.batch import Batch
-from models.entire_space.base import EntireSpace
+from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.chain import log_reach
 from models.entire_space.esmm import ESMM
 from models.entire_space.masked import Masked
@@ -59,7 +59,7 @@ def fitted(
     def loss() -> Tensor:
         solver.zero_grad()
         logits_BK = sample_logits(logits_K.expand_as(y_BK), log_rates(rates, len(funnel)))
-        total = method.losses(logits_BK, y_BK, trains_BK, weight_B, funnel).sum()
+        total = method.losses(logits_BK, Labels(y_BK, trains_BK, weight_B), funnel).sum()
         total.backward()
         return total
 

@@ -14,7 +14,8 @@ from models.balancing.static import Static
 from models.batch import Batch, InputSpec
 from models.entire_space.base import EntireSpace
 from models.entire_space.masked import Masked
-from models.line import Line, NotFinite
+from models.finite import NotFinite
+from models.line import Line
 from models.metrics import auc, pcoc
 from models.ple import PLE
 from models.score import probabilities

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.heads import Heads
+from models.inputs import Entry, Inputs
+from models.mmoe import MMoE
 from models.ple import PLE, ExtractionLayer
 from models.shared_bottom import SharedBottom
 from models.towers import Towers
 
 K, WIDTH = 3, 5
+ENTRY, HEADS = Entry(WIDTH, 1, (), WIDTH), Heads.free(K)
 
 
 def drawn(network: nn.Module) -> nn.Module:
@@ -32,9 +36,15 @@ def inputs(rows: int = 40) -> Tensor:
     return torch.from_numpy(np.random.default_rng(1).normal(size=(rows, WIDTH)))
 
 
-def reach(network: nn.Module) -> dict[str, list[Tensor]]:
+def read(x_BI: Tensor | None = None) -> Inputs:
+    """Quantities alone: the flat input is all that these networks look at."""
+    x_BI = inputs() if x_BI is None else x_BI
+    return Inputs(x_BI.unsqueeze(0), torch.empty(1, len(x_BI), 0, 1), x_BI)
+
+
+def reach(network: nn.Module, given: Inputs | None = None) -> dict[str, list[Tensor]]:
     """For every parameter and logit: which of its elements move that logit."""
-    logits_BK = network(inputs())
+    logits_BK = network(read() if given is None else given)
     moved: dict[str, list[Tensor]] = {}
     for k in range(logits_BK.shape[1]):
         network.zero_grad(set_to_none=False)
@@ -91,9 +101,9 @@ LEVELS = [((8,),), ((8,), (6,)), ((8, 6), (7,), (6, 8))]
 def test_ple_computes_the_papers_equations(
     generator: torch.Generator, levels: tuple[tuple[int, ...], ...], own: int, shared: int
 ) -> None:
-    model = drawn(PLE(WIDTH, K, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
+    model = drawn(PLE(ENTRY, HEADS, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
     np.testing.assert_allclose(
-        model(inputs()).detach(), ple_reference(model, own, shared), rtol=1e-9, atol=1e-12
+        model(read()).detach(), ple_reference(model, own, shared), rtol=1e-9, atol=1e-12
     )
 
 
@@ -104,7 +114,7 @@ def test_ple_gates_reach_exactly_what_the_paper_declares(
     """An own expert of the last level serves its objective alone; below, the shared gate serves all."""
     own, shared, depth = 2, 2, len(levels)
     moved = reach(
-        drawn(PLE(WIDTH, K, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
+        drawn(PLE(ENTRY, HEADS, levels=levels, own=own, shared=shared, layers=(6,), generator=generator))
     )
     everyone, alone = (
         np.ones((K * own, K), dtype=bool),
@@ -141,34 +151,56 @@ def test_mix_of_one_expert_is_that_expert() -> None:
 
 
 def test_towers_share_nothing(generator: torch.Generator) -> None:
-    model = drawn(Towers(WIDTH, K, layers=(4, 3), generator=generator))
+    model = drawn(Towers(ENTRY, HEADS, layers=(4, 3), generator=generator))
     expected = np.stack([tower_of(model.towers, k, inputs().numpy()) for k in range(K)], axis=1)
-    np.testing.assert_allclose(model(inputs()).detach(), expected, rtol=1e-10)
+    np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-10)
 
 
 def test_shared_bottom_is_one_network_under_all_towers(generator: torch.Generator) -> None:
-    model = drawn(SharedBottom(WIDTH, K, bottom=(6, 4), layers=(3,), generator=generator))
+    model = drawn(SharedBottom(ENTRY, HEADS, bottom=(6, 4), layers=(3,), generator=generator))
     bottom = network_of(model.bottom, 0, inputs().numpy())
     expected = np.stack([tower_of(model.towers, k, bottom) for k in range(K)], axis=1)
-    np.testing.assert_allclose(model(inputs()).detach(), expected, rtol=1e-10)
+    np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("one_gate", [False, True])
+def test_mmoe_computes_the_papers_equations(generator: torch.Generator, one_gate: bool) -> None:
+    model = drawn(
+        MMoE(ENTRY, HEADS, experts=3, expert=(6, 4), layers=(3,), one_gate=one_gate, generator=generator)
+    )
+    x = inputs().numpy()
+    experts = [network_of(model.experts, e, x) for e in range(3)]
+    mixed = [fuse(model.gates[0 if one_gate else k], x, experts) for k in range(K)]
+    expected = np.stack([tower_of(model.towers, k, mixed[k]) for k in range(K)], axis=1)
+    np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-9)
+    assert_shared_is_declared(model)
+
+
+def test_mmoe_without_experts_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="at least one expert"):
+        MMoE(ENTRY, HEADS, experts=0, generator=generator)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
 def test_ple_names_its_shared_parameters(
     generator: torch.Generator, levels: tuple[tuple[int, ...], ...]
 ) -> None:
-    assert_shared_is_declared(PLE(WIDTH, K, levels=levels, own=2, shared=2, generator=generator))
+    assert_shared_is_declared(PLE(ENTRY, HEADS, levels=levels, own=2, shared=2, generator=generator))
 
 
 def test_shared_parameters_are_those_that_several_objectives_reach(
-    architecture_class: Callable[..., Architecture], generator: torch.Generator
+    architecture_class: Callable[..., Architecture],
+    make_network: Callable[..., Architecture],
+    make_inputs: Callable[..., Inputs],
+    generator: torch.Generator,
 ) -> None:
-    assert_shared_is_declared(architecture_class(WIDTH, K, generator=generator))
+    model = make_network(architecture_class, HEADS, generator)
+    assert_shared_is_declared(model, make_inputs(40, model.spaces(HEADS)))
 
 
-def assert_shared_is_declared(model: Architecture) -> None:
+def assert_shared_is_declared(model: Architecture, given: Inputs | None = None) -> None:
     declared = {id(p) for p in model.shared_parameters()}
-    moved = reach(drawn(model))
+    moved = reach(drawn(model), given)
     found = {id(p) for name, p in model.named_parameters() if (torch.stack(moved[name]).sum(dim=0) > 1).any()}
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[i] for i in found} == {names[i] for i in declared}
@@ -177,7 +209,7 @@ def assert_shared_is_declared(model: Architecture) -> None:
 
 def test_ple_without_experts_is_refused(generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match="one shared expert"):
-        PLE(WIDTH, K, shared=0, generator=generator)
+        PLE(ENTRY, HEADS, shared=0, generator=generator)
 
 
 def test_a_network_without_layers_is_refused(generator: torch.Generator) -> None:

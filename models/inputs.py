@@ -1,0 +1,80 @@
+"""What a network reads: the vectors of a batch, pooled by field, and the layout that names them.
+
+Shapes: B rows, F fields and bags, D numbers per vector, S embedding spaces, X columns of the flat input,
+L positions of one bag, Q quantities (dense columns), N chosen fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Layout of ``Inputs``, known when a network is built.
+
+    Attributes:
+        width: X.
+        dim: D.
+        fields: names of the single-valued fields, then of the bags.
+        num_dense: Q.
+        spaces: S.
+    """
+
+    width: int
+    dim: int
+    fields: tuple[str, ...]
+    num_dense: int = 0
+    spaces: int = 1
+
+    def positions(self, names: Sequence[str]) -> list[int]:
+        """Places of the named fields.
+
+        Raises:
+            ValueError: naming those that are no fields, and the fields that there are.
+        """
+        if unknown := [name for name in names if name not in self.fields]:
+            raise ValueError(f"{unknown} are no fields of this line; its fields are {list(self.fields)}.")
+        return [self.fields.index(name) for name in names]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """One batch on its way from the embeddings to the logits.
+
+    Attributes:
+        x_SBX: what the network reads, one row of it per embedding space; vectors and quantities side by
+            side, or what a feature interaction made of them.
+        vectors_SBFD: the vector of every field and the mean of every bag.
+        dense_BQ: quantities.
+        bags_SBLD: the vectors of every bag one by one, for networks that read sequences; in the order of the
+            bag, newest event first.
+        filled_BL: by bag, which positions are not padding.
+    """
+
+    x_SBX: Tensor
+    vectors_SBFD: Tensor
+    dense_BQ: Tensor
+    bags_SBLD: tuple[Tensor, ...] = ()
+    filled_BL: tuple[Tensor, ...] = ()
+
+    @property
+    def x_BX(self) -> Tensor:
+        """The flat input of a network with one embedding space."""
+        return self.x_SBX[0]
+
+    def chosen(self, positions: Sequence[int], space: int = 0) -> Tensor:
+        """Vectors of chosen fields side by side, shape (B, N * D)."""
+        return self.vectors_SBFD[space][:, list(positions)].flatten(1)
+
+
+def flat(vectors_SBFD: Tensor, dense_BQ: Tensor) -> Tensor:
+    """Vectors and quantities side by side, shape (S, B, F * D + Q)."""
+    x_SBX = vectors_SBFD.flatten(2)
+    if not dense_BQ.shape[1]:
+        return x_SBX
+    return torch.cat((x_SBX, dense_BQ.expand(len(x_SBX), -1, -1)), dim=2)
