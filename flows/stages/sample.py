@@ -188,9 +188,9 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     """
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {}
-    fresh = [view for view in scenario.views if view.freshness == "event"]
+    at = {v.name: values_of(house, v, plan.day) for v in scenario.views if v.freshness == "event"}
     for view in scenario.views:
-        if view in fresh:
+        if view.name in at:
             continue
         found = snapshot_of(house, view, plan.day)
         rows_then = None if found is None else known(house, view, found.partition.day)
@@ -212,7 +212,7 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
                 scenario,
                 snapshots,
                 watermark=watermark,
-                at_impressions={v.name: values_of(house, v, plan.day, block.lazy()).lazy() for v in fresh},
+                at_impressions={name: values(block.lazy()).lazy() for name, values in at.items()},
                 completeness=curves,
             ).collect()
 
