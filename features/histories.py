@@ -48,7 +48,7 @@ def as_of_start(view: View, log: Source, rows: pl.LazyFrame, starts_at: datetime
         ValueError: the source does not tell a key or a clock.
         AmbiguousHistory: two changes with one key, event and arrival but different values.
     """
-    ready = _versions(view, log, rows)
+    ready = versions(view, log, rows)
     keys = rows.select(view.keys).drop_nulls().unique().sort(view.keys)
     asked = keys.with_columns(starts_at=pl.lit(starts_at, dtype=pl.Datetime("us")))
     found = _known(view, asked, ready, "starts_at")
@@ -71,13 +71,22 @@ def as_of_impressions(view: View, log: Source, rows: pl.LazyFrame, impressions: 
         ValueError: the source does not tell a key or a clock.
         AmbiguousHistory: two changes with one key, event and arrival but different values.
     """
+    return at_impressions(view, versions(view, log, rows), impressions)
+
+
+def at_impressions(view: View, ready: pl.LazyFrame, impressions: pl.LazyFrame) -> pl.DataFrame:
+    """The same from ``versions``, which may be made once for many blocks of impressions."""
     asked = impressions.select("impression_id", "exposed_at", *view.keys)
-    found = _known(view, asked, _versions(view, log, rows), "exposed_at")
-    return found.select("impression_id", *_names(view)).collect()
+    return _known(view, asked, ready, "exposed_at").select("impression_id", *_names(view)).collect()
 
 
-def _versions(view: View, log: Source, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The features of each version, ready to be asked as of an instant."""
+def versions(view: View, log: Source, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The features of each version, ready to be asked as of an instant.
+
+    Raises:
+        ValueError: the view has no history, or the source does not tell a key or a clock.
+        AmbiguousHistory: on collecting.
+    """
     if not isinstance(view.source, History):
         raise ValueError(f"View {view.name!r} has no history to ask at an instant.")
     needed = (*view.keys, "occurred_at", "arrived_at")

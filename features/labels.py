@@ -18,17 +18,15 @@ Rules (all edges closed, all times naive UTC):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
 from features.funnel import Funnel, Objective
-from features.reversals import LEFT, REVERSED, UNDONE, matched, net
-
-_KEYS = ("impression_id", "user_id", "item_id")
-#: What is known of an impression, carried along with the events that it owns.
-_SHOWN = (*_KEYS, "exposed_at", "shown_known_at")
+from features.owners import SHOWN, held, numbers, owned, per_impression, together
+from features.reversals import NET, matched, net
+from features.sieve import KEYS, Sieve, in_question
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,9 @@ class Attribution:
     """Labels of impressions, the owners of events, and the events that found none.
 
     Attributes:
-        labels: one row per impression that owns an event, for ``labelled``: ``impression_id`` and per
-            objective ``n_*`` (Int32), ``v_*`` (Int64, if it has a value), ``*_at``, ``*_known_at``, and
-            ``*_changed_at`` (when the last event or reversal that it owns became known).
+        labels: one row per impression that owns an event, for ``labelled``: ``impression_id``,
+            ``exposed_at`` and per objective ``n_*`` (Int32), ``v_*`` (Int64, if it has a value), ``*_at``,
+            ``*_known_at``, and ``*_changed_at`` (when the last event or reversal that it owns became known).
         owners: per objective, ``event_id`` and the ``impression_id`` that it belongs to.
         orphans: per objective, the distinct events that belong to no impression, with all their columns.
         idle: per objective with reversals, those that take nothing back: no such event, or too late.
@@ -71,32 +69,81 @@ def attribute(
             ``occurred_at``, ``arrived_at``, and the value where parts can be taken back.
         as_of: only what arrived before this instant is known; ``None`` knows all that is given.
     """
+    logs: dict[str, pl.LazyFrame] = {}
+    idle: dict[str, pl.LazyFrame] = {}
+    for objective in funnel:
+        name, back = objective.name, None
+        if objective.reversals is not None and reversals is not None:
+            back = held(distinct(known(reversals[name], as_of)))
+        logs[name], nothing = settled(known(events[name], as_of), back, objective)
+        if nothing is not None:
+            idle[name] = nothing
+    asked = Sieve(logs[o.name].select(pl.len()).collect().item() for o in funnel if o.given is None)
+    for objective in funnel:
+        if objective.given is None:
+            asked.ask(logs[objective.name].select(KEYS).collect())
+    found = in_question(shown(known(impressions, as_of)), asked)
+    impressions_asked = once(pl.concat(found).lazy(), "impression_id", "shown_known_at", "exposed_at")
+    return replace(attributed(held(impressions_asked), logs, funnel, skew), idle=idle)
 
-    def known(rows: pl.LazyFrame) -> pl.LazyFrame:
-        return rows if as_of is None else rows.filter(pl.col("arrived_at") < as_of)
 
-    shown = known(impressions).select(*_KEYS, "exposed_at", shown_known_at="arrived_at")
-    touches: dict[str | None, pl.LazyFrame] = {None: shown.with_columns(touched_at="exposed_at")}
+def known(rows: pl.LazyFrame, as_of: datetime | None) -> pl.LazyFrame:
+    """What had arrived before an instant; ``None`` knows all."""
+    return rows if as_of is None else rows.filter(pl.col("arrived_at") < as_of)
+
+
+def shown(impressions: pl.LazyFrame) -> pl.LazyFrame:
+    """Of impressions, what ``attributed`` asks for."""
+    return impressions.select(*KEYS, "exposed_at", shown_known_at="arrived_at")
+
+
+def distinct(log: pl.LazyFrame) -> pl.LazyFrame:
+    """Events or reversals without their copies."""
+    return once(log, "event_id", "arrived_at", "occurred_at")
+
+
+def settled(
+    log: pl.LazyFrame, back: pl.LazyFrame | None, objective: Objective
+) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    """The distinct events of a log with what is left of them, and the reversals that take nothing back.
+
+    Args:
+        log: known events, copies among them.
+        back: the distinct known reversals of these events, or of more; ``None`` if there can be none.
+        objective: whose.
+    """
+    # Cached where a part of the plan is used twice: Polars would else plan (and run) a tree's copies.
+    events = held(distinct(log))
+    if back is None:
+        return net(events, None, objective), None
+    effective = matched(events, back, objective).select("reversal_id")
+    idle = back.join(effective, left_on="event_id", right_on="reversal_id", how="anti")
+    return held(net(events, back, objective)), idle
+
+
+def attributed(
+    impressions: pl.LazyFrame, logs: Mapping[str, pl.LazyFrame], funnel: Funnel, skew: timedelta
+) -> Attribution:
+    """Attribute settled events to distinct impressions; what takes nothing back is not told of.
+
+    Args:
+        impressions: as of ``shown``, without copies: at least those that an event could belong to.
+        logs: per objective, as of ``settled``.
+        funnel: the objectives.
+        skew: how long before its touch an event may lie.
+    """
+    touches: dict[str | None, pl.LazyFrame] = {None: impressions.with_columns(touched_at="exposed_at")}
     told: dict[str, pl.LazyFrame] = {}
     owners: dict[str, pl.LazyFrame] = {}
     orphans: dict[str, pl.LazyFrame] = {}
-    idle: dict[str, pl.LazyFrame] = {}
     for objective in funnel:
-        # Cached where a part of the plan is used twice: Polars would else plan (and run) a tree's copies.
-        log = _held(once(known(events[objective.name]), "event_id", "arrived_at", "occurred_at"))
-        back = None
-        if objective.reversals is not None and reversals is not None:
-            back = _held(once(known(reversals[objective.name]), "event_id", "arrived_at", "occurred_at"))
-            effective = matched(log, back, objective).select("reversal_id")
-            idle[objective.name] = back.join(
-                effective, left_on="event_id", right_on="reversal_id", how="anti"
-            )
-        owned = _held(_owned(log, touches[objective.given], objective, skew))
-        touches[objective.name] = owned.select(*_SHOWN, touched_at="occurred_at")
-        owners[objective.name] = owned.select("event_id", "impression_id", "exposed_at")
-        orphans[objective.name] = log.join(owned, on="event_id", how="anti")
-        told[objective.name] = _held(_per_impression(net(owned, back, objective), objective))
-    return Attribution(_labels(told, funnel), owners, orphans, idle)
+        log = logs[objective.name]
+        own = held(owned(log, touches[objective.given], objective, skew))
+        touches[objective.name] = own.select(*SHOWN, touched_at="occurred_at")
+        owners[objective.name] = own.select("event_id", "impression_id", "exposed_at")
+        orphans[objective.name] = log.drop(NET, strict=False).join(own, on="event_id", how="anti")
+        told[objective.name] = held(per_impression(own, objective))
+    return Attribution(together(told, funnel), owners, orphans, {})
 
 
 def labelled(impressions: pl.LazyFrame, labels: pl.LazyFrame, funnel: Funnel) -> pl.LazyFrame:
@@ -107,10 +154,11 @@ def labelled(impressions: pl.LazyFrame, labels: pl.LazyFrame, funnel: Funnel) ->
         labels: as ``attribute`` gives them.
         funnel: the objectives.
     """
-    numbers = [pl.col(name).fill_null(0) for o in funnel for name in _numbers(o)]
+    filled = [pl.col(name).fill_null(0) for o in funnel for name in numbers(o)]
     happened = [(pl.col(o.count) > 0).cast(pl.Int8).alias(o.label) for o in funnel]
-    joined = impressions.join(labels, on="impression_id", how="left", validate="m:1")
-    return joined.with_columns(numbers).with_columns(happened)
+    told = labels.drop("exposed_at")
+    joined = impressions.join(told, on="impression_id", how="left", validate="m:1")
+    return joined.with_columns(filled).with_columns(happened)
 
 
 def once(rows: pl.LazyFrame, key: str, known_at: str, happened_at: str) -> pl.LazyFrame:
@@ -120,109 +168,6 @@ def once(rows: pl.LazyFrame, key: str, known_at: str, happened_at: str) -> pl.La
     copies = rows.join(twice, on=key, how="semi", nulls_equal=True)
     kept = copies.sort(known_at, happened_at, *rest, nulls_last=True).unique(key, keep="first")
     return pl.concat([rows.join(twice, on=key, how="anti", nulls_equal=True), kept])
-
-
-def _held(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The same rows, computed once and kept in memory.
-
-    Only for what is of the size of the events. Left lazy, all steps would be one plan: its branches run side
-    by side and need the memory of all of them together.
-    """
-    return rows.collect(engine="streaming").lazy()
-
-
-def _owned(log: pl.LazyFrame, touches: pl.LazyFrame, objective: Objective, skew: timedelta) -> pl.LazyFrame:
-    """The events that belong to an impression, with its keys in place of their own.
-
-    Args:
-        log: distinct events.
-        touches: what may own them: the impression's columns and ``touched_at``.
-        objective: gives the window.
-        skew: how long before its touch an event may lie.
-    """
-    near = (pl.col("occurred_at") >= pl.col("touched_at") - skew) & (
-        pl.col("occurred_at") <= pl.col("touched_at") + objective.window
-    )
-    own = ["event_id", "occurred_at", "arrived_at", *([objective.value] if objective.value else [])]
-    columns = [*own, *_SHOWN]
-
-    def candidates(asked: pl.LazyFrame, *keys: str) -> pl.LazyFrame:
-        # Few touches are asked for, and only among these are copies of an impression looked for.
-        found = _held(touches.join(asked.select(keys), on=keys, how="semi"))
-        return found if objective.given else once(found, "impression_id", "shown_known_at", "exposed_at")
-
-    # Several touches of its impression may be near: which one does not matter, the owner is the same.
-    named = log.select(*own, "impression_id").drop_nulls("impression_id")
-    by_id = (
-        named.join(candidates(named, "impression_id"), on="impression_id")
-        .filter(near)
-        .select(columns)
-        .unique("event_id")
-    )
-    nameless = log.filter(pl.col("impression_id").is_null()).select(*own, "user_id", "item_id")
-    nameless = nameless.drop_nulls(["user_id", "item_id"]).with_columns(
-        latest_touch=pl.col("occurred_at") + skew
-    )
-    # Both sides are sorted here: with `by`, Polars does not check the order and would answer wrongly.
-    by_touch = (
-        nameless.sort("latest_touch", "event_id")
-        .join_asof(
-            candidates(nameless, "user_id", "item_id").sort("touched_at", "impression_id"),
-            left_on="latest_touch",
-            right_on="touched_at",
-            by=["user_id", "item_id"],
-            strategy="backward",
-            coalesce=False,
-            check_sortedness=False,
-        )
-        .filter(pl.col("impression_id").is_not_null() & near)
-    )
-    return pl.concat([by_id, by_touch.select(columns)])
-
-
-def _per_impression(owned: pl.LazyFrame, objective: Objective) -> pl.LazyFrame:
-    """What an impression's own events say of one objective, its parent aside."""
-    counts = ~pl.col(UNDONE)
-    columns = [
-        counts.sum().cast(pl.Int32).alias(objective.count),
-        pl.col("occurred_at").filter(counts).min().alias(objective.occurred),
-        pl.col("arrived_at").filter(counts).min().alias(objective.known),
-        pl.max_horizontal(pl.col("arrived_at").max(), pl.col(REVERSED).max()).alias(objective.changed),
-    ]
-    if objective.value is not None:
-        columns.append(pl.col(LEFT).filter(counts).sum().cast(pl.Int64).alias(objective.total))
-    shown = pl.col("exposed_at", "shown_known_at").min()
-    return owned.group_by("impression_id").agg(shown, *columns)
-
-
-def _labels(told: Mapping[str, pl.LazyFrame], funnel: Funnel) -> pl.LazyFrame:
-    """One row per impression that owns an event: the few of which there is something to say."""
-    shown = ("impression_id", "exposed_at", "shown_known_at")
-    every = pl.concat([rows.select(shown) for rows in told.values()])
-    labels = every.group_by("impression_id").agg(pl.all().min())
-    for objective in funnel:
-        own = told[objective.name].drop("exposed_at", "shown_known_at")
-        labels = _label(labels.join(own, on="impression_id", how="left"), funnel, objective)
-    return labels.drop("exposed_at", "shown_known_at")
-
-
-def _label(labels: pl.LazyFrame, funnel: Funnel, objective: Objective) -> pl.LazyFrame:
-    """Complete the columns of an objective: nothing without its parent, no instant before its parent's."""
-    happened = pl.col(objective.count) > 0
-    before, heard = pl.col("exposed_at"), pl.col("shown_known_at")
-    if objective.given is not None:
-        parent = funnel[objective.given]
-        happened &= pl.col(parent.count) > 0
-        before, heard = pl.col(parent.occurred), pl.col(parent.known)
-    instants = ((objective.occurred, before), (objective.known, heard))
-    return labels.with_columns(
-        *(pl.when(happened).then(name).otherwise(0).alias(name) for name in _numbers(objective)),
-        *(pl.when(happened).then(pl.max_horizontal(name, least)).alias(name) for name, least in instants),
-    )
-
-
-def _numbers(objective: Objective) -> list[str]:
-    return [objective.count, *([objective.total] if objective.value is not None else [])]
 
 
 def final_at(funnel: Funnel, name: str, lateness: timedelta) -> pl.Expr:

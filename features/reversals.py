@@ -14,8 +14,9 @@ import polars as pl
 
 from features.funnel import Objective
 
-#: Columns that ``net`` adds.
-UNDONE, LEFT, REVERSED = "undone", "left", "reversed_at"
+#: Columns that ``net`` adds, named like no column of a log.
+NET = UNDONE, LEFT, REVERSED = "__undone", "__left", "__reversed_at"
+_TAKEN, _WHOLE = "__taken", "__whole"
 
 
 def net(events: pl.LazyFrame, reversals: pl.LazyFrame | None, objective: Objective) -> pl.LazyFrame:
@@ -28,8 +29,8 @@ def net(events: pl.LazyFrame, reversals: pl.LazyFrame | None, objective: Objecti
         objective: names the value.
 
     Returns:
-        The events with ``undone`` (nothing is left of it), ``left`` (value that is left; only where the
-        objective declares one) and ``reversed_at`` (when the last reversal became known; null if none).
+        The events with ``UNDONE`` (nothing is left of it), ``LEFT`` (value that is left; only where the
+        objective declares one) and ``REVERSED`` (when the last reversal became known; null if none).
     """
     nothing = {UNDONE: pl.lit(False), REVERSED: pl.lit(None, dtype=pl.Datetime("us"))}
     if reversals is None:
@@ -37,17 +38,17 @@ def net(events: pl.LazyFrame, reversals: pl.LazyFrame | None, objective: Objecti
         return events.with_columns(**nothing, **left)
     effective = matched(events, reversals, objective)
     taken = effective.group_by("event_id").agg(
-        pl.col("amount").sum().alias("taken"),
-        pl.col("amount").is_null().any().alias("whole"),
+        pl.col("amount").sum().alias(_TAKEN),
+        pl.col("amount").is_null().any().alias(_WHOLE),
         pl.col("arrived_at").max().alias(REVERSED),
     )
     joined = events.join(taken, on="event_id", how="left", maintain_order="left")
     if objective.value is None:
-        return joined.with_columns(pl.col(REVERSED).is_not_null().alias(UNDONE)).drop("taken", "whole")
+        return joined.with_columns(pl.col(REVERSED).is_not_null().alias(UNDONE)).drop(_TAKEN, _WHOLE)
     value = pl.col(objective.value)
-    undone = pl.col(REVERSED).is_not_null() & (pl.col("whole") | (pl.col("taken") >= value.fill_null(0)))
-    return joined.with_columns(undone.alias(UNDONE), (value - pl.col("taken").fill_null(0)).alias(LEFT)).drop(
-        "taken", "whole"
+    undone = pl.col(REVERSED).is_not_null() & (pl.col(_WHOLE) | (pl.col(_TAKEN) >= value.fill_null(0)))
+    return joined.with_columns(undone.alias(UNDONE), (value - pl.col(_TAKEN).fill_null(0)).alias(LEFT)).drop(
+        _TAKEN, _WHOLE
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
+from functools import partial
 
 import polars as pl
 
@@ -33,14 +35,19 @@ def sources_of(house: House, declared: View, day: date) -> dict[str, Generation]
     return found
 
 
-def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame) -> pl.DataFrame:
-    """``impression_id`` and the view's features of impressions of ``day``, in their order.
+def values_of(house: House, declared: View, day: date) -> Callable[[pl.LazyFrame], pl.DataFrame]:
+    """Answers ``impression_id`` and the view's features for impressions of ``day``, in their order.
+
+    What is the same for every block of impressions is found once: the history ready to be asked, and which
+    files hold the events.
 
     Args:
         house: the warehouse, with the events and the roll-ups of the days before.
         declared: a view of windows or of a history.
         day: the logical day.
-        impressions: ``impression_id``, ``exposed_at`` and the view's keys.
+
+    Returns:
+        A function of impressions with ``impression_id``, ``exposed_at`` and the view's keys.
     """
     scenario, store = house.scenario, house.store
     sources = sources_of(house, declared, day)
@@ -51,25 +58,23 @@ def values_of(house: House, declared: View, day: date, impressions: pl.LazyFrame
     if isinstance(declared.source, History):
         changes = scenario.source(declared.source.source)
         rows = store.scan(events(changes), arrived(changes.table))
-        return histories.as_of_impressions(declared, changes, rows, impressions)
+        ready = histories.versions(declared, changes, rows).collect().lazy()
+        return partial(histories.at_impressions, declared, ready)
     source = _windows(declared)
     logs = {
         log.name: store.scan(events(log), arrived(log.table))
         for log in (scenario.impressions, *scenario.events)
     }
-    counted = rollup_named(house, source.rollup)
+    counted, hourly = rollup_named(house, source.rollup), rollup_named(house, source.hourly)
     parts = None
     if counted is not None:
         parts = (counted, store.scan(rollup(counted, scenario), arrived(counted.table)))
-    return as_of_impressions(
-        declared,
-        scenario,
-        impressions.select("impression_id", "exposed_at", *declared.keys).collect(),
-        day,
-        logs=logs,
-        rollup=parts,
-        hourly=rollup_named(house, source.hourly),
-    )
+
+    def values(impressions: pl.LazyFrame) -> pl.DataFrame:
+        asked = impressions.select("impression_id", "exposed_at", *declared.keys).collect()
+        return as_of_impressions(declared, scenario, asked, day, logs=logs, rollup=parts, hourly=hourly)
+
+    return values
 
 
 def _windows(declared: View) -> Windows:

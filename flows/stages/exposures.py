@@ -12,7 +12,7 @@ from features.engine import connect
 from features.schemas import events
 from flows.house import House
 
-#: Rows in memory at a time. Every block is joined with whole views, so it is larger than a row group.
+#: Least rows in memory at a time. Every block is joined with whole views, so it is larger than a row group.
 BLOCK = 524_288
 
 
@@ -36,7 +36,14 @@ def exposures(house: House, day: date, as_of: date) -> Iterator[pl.DataFrame]:
             f"SELECT {columns} FROM arrived WHERE day = $day ORDER BY exposed_at, impression_id",  # noqa: S608
             params={"day": day},
         )
+        # DuckDB hands out no more than one of its own row groups at once, whatever it is asked for.
+        waiting: list[pl.DataFrame] = []
         for batch in rows.to_arrow_reader(BLOCK):
-            block = pl.from_arrow(batch)
-            assert isinstance(block, pl.DataFrame)  # noqa: S101 - from_arrow of a batch is a frame
-            yield block
+            part = pl.from_arrow(batch)
+            assert isinstance(part, pl.DataFrame)  # noqa: S101 - from_arrow of a batch is a frame
+            waiting.append(part)
+            if sum(part.height for part in waiting) >= BLOCK:
+                yield pl.concat(waiting)
+                waiting = []
+        if waiting:
+            yield pl.concat(waiting)

@@ -14,8 +14,7 @@ from features.calendar import days_between
 from features.completeness import has_curves
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
-from features.funnel import Objective
-from features.labels import Attribution, attribute
+from features.labels import Attribution
 from features.samples import build
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, samples
@@ -23,20 +22,23 @@ from features.staging import Staged
 from flows.house import House
 from flows.stages import completeness
 from flows.stages.at_impressions import sources_of, values_of
+from flows.stages.attributed import ORPHANS, attributed, labels_of, orphans
 from flows.stages.completeness import curves_of, told_until
 from flows.stages.exposures import delivering, exposures
 from flows.stages.known import known
 from flows.stages.promise import hold
-from flows.stages.quarantine import kept, quarantine
+from flows.stages.quarantine import kept
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, finished, live, now, repeated, stage
 from flows.stages.view import snapshot_of
 
 STAGE = "sample"
-#: Origin of the quarantined events that label nothing.
-ORPHANS = "label"
 _CODE = (
     "features/labels.py",
+    "features/owners.py",
+    "features/sieve.py",
+    "features/spread.py",
+    "features/attribution_shards.py",
     "features/reversals.py",
     "features/completeness.py",
     "features/at_impressions.py",
@@ -55,6 +57,7 @@ _CODE = (
     "features/samples.py",
     "features/funnel.py",
     "flows/stages/at_impressions.py",
+    "flows/stages/attributed.py",
     "flows/stages/exposures.py",
     "flows/stages/sample.py",
 )
@@ -81,11 +84,20 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     todo = [plan for plan in plans if plan.day not in done]
     records = [repeated(plan, done[plan.day]) for plan in plans if plan.day in done]
     if not todo:
-        orphans = [kept(house, ORPHANS, objective.name, day) for objective in house.scenario.funnel]
-        return (*chain.from_iterable(orphans), *curves, *records)
+        before = [kept(house, ORPHANS, objective.name, day) for objective in house.scenario.funnel]
+        return (*chain.from_iterable(before), *curves, *records)
     started, clock = now(), time.perf_counter()
-    orphaned = _orphans(house, day, dict(todo[-1].inputs))
-    staged = [_stage(house, plan) for plan in todo]
+    orphaned: tuple[StageRecord, ...] = ()
+    done_now: dict[date, Staged] = {}
+    # The run's own instant first: orphans are kept before any sample is written.
+    for as_of in sorted({day, *(plan.as_of for plan in todo)}, key=lambda known: known != day):
+        with attributed(house, as_of) as attribution:
+            if as_of == day:
+                orphaned = orphans(house, day, attribution, dict(todo[-1].inputs))
+            for plan in todo:
+                if plan.as_of == as_of:
+                    done_now[plan.day] = _stage(house, plan, attribution)
+    staged = [done_now[plan.day] for plan in todo]
     hold(house, samples(house.scenario), staged)
     committed = house.store.commit(staged)
     seconds = (time.perf_counter() - clock) / len(todo)
@@ -168,7 +180,7 @@ def _followed(house: House) -> tuple[Source, ...]:
     return (house.scenario.impressions, *house.scenario.events)
 
 
-def _stage(house: House, plan: SamplePlan) -> Staged:
+def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     """Write the planned samples under their final names, not yet live.
 
     What was known of entities and of the impressions that were followed by something is in memory; of the
@@ -176,9 +188,9 @@ def _stage(house: House, plan: SamplePlan) -> Staged:
     """
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {}
-    fresh = [view for view in scenario.views if view.freshness == "event"]
+    at = {v.name: values_of(house, v, plan.day) for v in scenario.views if v.freshness == "event"}
     for view in scenario.views:
-        if view in fresh:
+        if view.name in at:
             continue
         found = snapshot_of(house, view, plan.day)
         rows_then = None if found is None else known(house, view, found.partition.day)
@@ -188,7 +200,7 @@ def _stage(house: House, plan: SamplePlan) -> Staged:
         curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()
     impressions = store.scan(events(scenario.impressions), delivering(house, plan.day, plan.as_of))
     rows_in = impressions.filter(pl.col("day") == plan.day).select(pl.len()).collect(engine="streaming")
-    labels = _attribute(house, plan.day, plan.as_of).labels.collect(engine="streaming").lazy()
+    labels = labels_of(house, plan.day, attribution).lazy()
     watermark = house.watermark(plan.as_of)
 
     def rows() -> Iterator[pl.DataFrame]:
@@ -200,90 +212,9 @@ def _stage(house: House, plan: SamplePlan) -> Staged:
                 scenario,
                 snapshots,
                 watermark=watermark,
-                at_impressions={v.name: values_of(house, v, plan.day, block.lazy()).lazy() for v in fresh},
+                at_impressions={name: values(block.lazy()).lazy() for name, values in at.items()},
                 completeness=curves,
             ).collect()
 
     built = Built(rows=rows(), rows_in=int(rows_in.item()), notes={"as_of": plan.as_of.isoformat()})
     return stage(store, plan, built)
-
-
-def _impressions(house: House, first: date, as_of: date) -> pl.LazyFrame:
-    """Impressions that arrived from ``first`` to ``as_of``, both included."""
-    return house.store.scan(events(house.scenario.impressions), days_between(first, as_of)).drop("dt")
-
-
-def _attribute(house: House, first: date, as_of: date) -> Attribution:
-    """Attribution of the events of impressions of ``first`` or later that had arrived by ``as_of``.
-
-    The days before it are read as far as their impressions can take an event away from these.
-    """
-    scenario = house.scenario
-    first -= timedelta(days=scenario.contested_days)
-    days = days_between(first, as_of)
-    logs = {o.name: house.store.scan(events(scenario.source(o.log)), days) for o in scenario.funnel}
-    reversals = {
-        o.name: house.store.scan(events(scenario.source(o.reversals)), days)
-        for o in scenario.funnel
-        if o.reversals is not None
-    }
-    return attribute(
-        _impressions(house, first, as_of),
-        logs,
-        scenario.funnel,
-        skew=scenario.skew,
-        reversals=reversals,
-        as_of=house.watermark(as_of),
-    )
-
-
-def _orphans(house: House, day: date, inputs: dict[str, str]) -> tuple[StageRecord, ...]:
-    """Quarantine what arrived on ``day`` and labels nothing: without an impression, or too late for its own.
-
-    The samples of an impression's day take what arrives up to ``restated_days`` after it.
-    """
-    scenario = house.scenario
-    closed = day - timedelta(days=scenario.restated_days)
-    first = closed - timedelta(days=max(source.late_days for source in scenario.events))
-    attribution = _attribute(house, first, day)
-    ended = house.day_start(closed)
-    records: list[StageRecord] = []
-    for objective in scenario.funnel:
-        of_old = attribution.owners[objective.name].filter(pl.col("exposed_at") < ended)
-        rows = pl.concat(_refused(house, objective, attribution, of_old, day)).collect(engine="streaming")
-        records += quarantine(house, ORPHANS, objective.name, day, inputs, rows)
-    return tuple(records)
-
-
-def _refused(
-    house: House, objective: Objective, attribution: Attribution, of_old: pl.LazyFrame, day: date
-) -> list[pl.LazyFrame]:
-    """``reason`` and ``row_text`` of a day's events and reversals that label nothing.
-
-    Args:
-        house: where.
-        objective: whose.
-        attribution: of everything that can still matter.
-        of_old: ``event_id`` of the events that belong to impressions whose samples are closed.
-        day: the day of arrival.
-    """
-    scenario, name = house.scenario, objective.name
-
-    def told(reason: str, rows: pl.LazyFrame) -> pl.LazyFrame:
-        text = pl.struct(pl.all()).struct.json_encode().alias("row_text")
-        return rows.filter(pl.col("dt") == day).drop("dt").select(pl.lit(reason).alias("reason"), text)
-
-    arrived = house.store.scan(events(scenario.source(objective.log)), [day])
-    late = arrived.join(of_old, on="event_id", how="semi")
-    refused = [
-        told(f"ORPHAN_{name.upper()}", attribution.orphans[name]),
-        told(f"LATE_{name.upper()}", late),
-    ]
-    if objective.reversals is not None:
-        idle, source = attribution.idle[name], objective.reversals.upper()
-        reversed_ = house.store.scan(events(scenario.source(objective.reversals)), [day])
-        late = reversed_.join(of_old, left_on="reverses", right_on="event_id", how="semi").join(
-            idle, on="event_id", how="anti"
-        )
-        refused += [told(f"ORPHAN_{source}", idle), told(f"LATE_{source}", late)]
-    return refused

@@ -98,7 +98,7 @@ def as_of(
         schema={"impression_id": pl.String, "item_id": pl.String, "exposed_at": pl.Datetime("us")},
         orient="row",
     )
-    found = at_impressions.values_of(shop, view, day, rows)
+    found = at_impressions.values_of(shop, view, day)(rows)
     assert found["impression_id"].to_list() == [str(n) for n in range(len(asked))]
     (name,) = (feature.name for feature in view.features)
     assert found.columns == ["impression_id", name]
@@ -130,7 +130,7 @@ def test_an_impression_sees_the_price_known_at_its_instant(shop: House, truth: L
     for day in DAYS:
         impressions = shop.store.scan(events(shop.scenario.impressions)).filter(pl.col("day") == day)
         shown = impressions.select("impression_id", "item_id", "exposed_at")
-        found = at_impressions.values_of(shop, view, day, shown)
+        found = at_impressions.values_of(shop, view, day)(shown)
         rows = shown.collect()
         assert found["impression_id"].equals(rows["impression_id"])
         for (_, item, at), (_, price) in zip(rows.iter_rows(), found.iter_rows(), strict=True):

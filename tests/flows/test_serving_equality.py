@@ -144,7 +144,7 @@ def test_a_view_fresh_by_event_tells_training_at_the_start_of_a_day_what_scoring
             pl.lit(start, dtype=pl.Datetime("us")).alias("exposed_at"),
             pl.int_range(pl.len()).cast(pl.String).alias("impression_id"),
         )
-        trained = at_impressions.values_of(walk.house, one, day, asked.lazy())
+        trained = at_impressions.values_of(walk.house, one, day)(asked.lazy())
         served = join_views(asked.lazy(), [one], walk.snapshots(day)).collect()
         names = ["impression_id", *(feature.name for feature in one.features)]
         assert_frame_equal(trained.select(names), served.select(names), check_exact=True)

@@ -147,7 +147,7 @@ def test_a_view_fresh_by_event_holds_what_was_known_at_each_impression(
     seen_today = 0
     for day in DAYS:
         impressions = daily.store.scan(events(daily.scenario.impressions)).filter(pl.col("day") == day)
-        found = at_impressions.values_of(daily, view, day, impressions)
+        found = at_impressions.values_of(daily, view, day)(impressions)
         assert found.columns == ["impression_id", *(feature.name for feature in view.features)]
         assert found["impression_id"].n_unique() == len(found) > 1_000
         for impression, *row in found.iter_rows():
@@ -186,7 +186,7 @@ def test_rows_at_a_days_start_see_what_the_snapshot_says(tmp_path: Path) -> None
             impression_id=pl.int_range(pl.len()).cast(pl.String),
             exposed_at=pl.lit(day_start(day, ZONE)),
         )
-        found = at_impressions.values_of(sooner, view, day, rows)
+        found = at_impressions.values_of(sooner, view, day)(rows)
         names = [feature.name for feature in view.features]
         assert found.select(names).equals(known.select(names))
         assert len(known) > 50
