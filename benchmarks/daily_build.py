@@ -3,11 +3,12 @@
     python benchmarks/daily_build.py [--histories 7 30 90] [--sizes 200000 2000000] [--keep FOLDER] [--seed 0]
     python benchmarks/daily_build.py --histories --sizes 200000 2000000 20000000
 
-Simulated logs of the scenario ``shop`` (``simulated_logs.py``) go through the stages read, view and sample.
-Two curves are measured:
+Simulated logs of the scenario ``shop`` (``simulated_logs.py``) go through the stages read, view, sample and
+validate. Two curves are measured:
 
 * history: the cost of one day with so many days of the same volume (``--day-size``) before it, which should
-  not grow with their number. The earlier days are built by the very same stages.
+  not grow with their number. The earlier days are built by the very same stages. Figures are medians of
+  ``--repeats`` consecutive days.
 * volume: the cost of one day of so many impressions after ``--earlier`` days of the same volume, which should
   be so much an impression. A purchase is open for three days, so a day's run makes the samples of four days,
   its own and three restated ones, and reads the events of six; with fewer days before it, of as many as
@@ -31,16 +32,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from simulated_logs import Shop, write_day
 
 from flows.house import House
 from flows.settings import Settings
-from flows.stages import read, sample, view
+from flows.stages import read, sample, validate, view
 
 FIRST = date(2026, 4, 1)
-STAGES = {"read": read.run, "view": view.run, "sample": sample.run}
+STAGES = {"read": read.run, "view": view.run, "sample": sample.run, "validate": validate.run}
 UNITS = ("wall_s", "cpu_s", "peak_gib")
 #: Of a measured day: by stage, the named figures.
 Figures = dict[str, dict[str, float]]
@@ -100,17 +102,23 @@ def write_logs(place: Place, first: date, days: int, size: int) -> list[date]:
     return written
 
 
-def history(place: Place, lengths: list[int], size: int) -> Iterator[tuple[int, Figures]]:
-    """Measure the day after so many days, for each length; one warehouse grows through all of them."""
+def history(place: Place, lengths: list[int], size: int, repeats: int = 1) -> Iterator[tuple[int, Figures]]:
+    """Measure the days after so many days, for each length; one warehouse grows through all of them."""
     there = 0
     for length in sorted(lengths):
-        say(f"{length} days of {size:,} impressions, then one more")
+        say(f"{length} days of {size:,} impressions, then {repeats} more")
         since, missing = time.perf_counter(), length - there
         if missing:
             place.child("--build", str(FIRST + timedelta(days=there)), str(missing), str(size))
         say(f"  {missing} days built in {time.perf_counter() - since:.0f} s")
-        yield length, measure(place, FIRST + timedelta(days=length), size)
-        there = length + 1
+        days = [FIRST + timedelta(days=length + n) for n in range(repeats)]
+        yield length, middle([measure(place, day, size) for day in days])
+        there = length + repeats
+
+
+def middle(found: list[Figures]) -> Figures:
+    """Medians of the same figures of several days."""
+    return {stage: {unit: median(one[stage][unit] for one in found) for unit in UNITS} for stage in found[0]}
 
 
 def measure(place: Place, day: date, size: int) -> Figures:
@@ -119,7 +127,7 @@ def measure(place: Place, day: date, size: int) -> Figures:
     found = {}
     for stage in STAGES:
         found[stage] = json.loads(place.child("--stage", stage, str(day)))
-        say(f"  {stage:7}" + "".join(f"{name} {found[stage][name]:8.2f}   " for name in UNITS))
+        say(f"  {stage:8}" + "".join(f"{name} {found[stage][name]:8.2f}   " for name in UNITS))
     found["all"] = {
         "wall_s": sum(one["wall_s"] for one in found.values()),
         "cpu_s": sum(one["cpu_s"] for one in found.values()),
@@ -130,14 +138,14 @@ def measure(place: Place, day: date, size: int) -> Figures:
 
 def table(head: str, rows: Mapping[int, Figures], per: Mapping[int, int]) -> None:
     """Print a line per row and stage, with the cost against the first row's, per impression of the row."""
-    print(f"\n{head:>12}  stage      wall s     CPU s  µs CPU/row  ratio  peak GiB")
+    print(f"\n{head:>12}  stage       wall s     CPU s  µs CPU/row  ratio  peak GiB")
     first = next(iter(rows))
     for name, figures in rows.items():
         for stage, one in figures.items():
             cost = one["cpu_s"] / per[name]
             ratio = cost / (rows[first][stage]["cpu_s"] / per[first])
             print(
-                f"{name:>12,}  {stage:7} {one['wall_s']:9.1f} {one['cpu_s']:9.1f}  {1e6 * cost:10.2f}"
+                f"{name:>12,}  {stage:8} {one['wall_s']:9.1f} {one['cpu_s']:9.1f}  {1e6 * cost:10.2f}"
                 f"  {ratio:5.2f}  {one['peak_gib']:8.2f}"
             )
 
@@ -151,6 +159,7 @@ def main() -> None:
     """Both curves, or the part of one that this process was started for."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--histories", type=int, nargs="*", default=[7, 30, 90], help="days before the day")
+    words.add_argument("--repeats", type=int, default=3, help="days measured at each of them; medians count")
     words.add_argument("--day-size", type=int, default=20_000, help="impressions a day of that curve")
     words.add_argument("--sizes", type=int, nargs="*", default=[200_000, 2_000_000], help="impressions a day")
     words.add_argument("--earlier", type=int, default=1, help="days of the same size before, in that curve")
@@ -167,7 +176,7 @@ def main() -> None:
         root = told.keep or Path(scratch)
         if told.histories:
             place = Place(root / "history", told.memory_limit, told.seed)
-            found = dict(history(place, told.histories, told.day_size))
+            found = dict(history(place, told.histories, told.day_size, told.repeats))
             table("days before", found, dict.fromkeys(found, told.day_size))
         volumes = {}
         for size in sorted(told.sizes):

@@ -14,7 +14,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from features.delta import open_delta, prepare, settle
 from features.errors import Busy
-from features.log import LiveFile, Snapshot, snapshot
+from features.log import LiveFile, Snapshot, remember, snapshot
 from features.staging import Staged, StagedFile
 from features.tables import Partition, Table
 
@@ -103,7 +103,9 @@ def _transact(
         else:
             ready.update_incremental()
             settle(folder, before.version + 1, ready.version())
-            return snapshot(ready)
+            after = snapshot(ready)
+            remember(folder, after)
+            return after
     raise Busy(table.name, f"other writers won {_ATTEMPTS} times", "run fewer writers of this table at once")
 
 

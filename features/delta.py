@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,10 +28,8 @@ def open_delta(folder: Path) -> DeltaTable | None:
         BadWarehouse: the log is torn, as after a power loss, or is not a log of ours.
     """
     # A writer killed while it made the table leaves an empty log folder, which the library cannot open.
-    if next((folder / "_delta_log").glob("*.json"), None) is None:
-        return None
     try:
-        return DeltaTable(folder)
+        return DeltaTable(folder) if _begun(folder / "_delta_log") else None
     except (DeltaError, OSError) as error:
         raise BadWarehouse(str(folder), f"its log cannot be read ({error})", _advice(folder)) from error
 
@@ -99,7 +99,34 @@ def settle(folder: Path, first: int, last: int) -> None:
     sync(log)
 
 
+def _begun(log: Path) -> bool:
+    """Whether some entry is there; a long log is not listed to its end."""
+    try:
+        with os.scandir(log) as entries:
+            return any(entry.name.endswith(".json") for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _advice(folder: Path) -> str:
-    """A commit is acknowledged after its log file is on disk, so a torn last one was never promised."""
-    newest = max((folder / "_delta_log").glob("*.json"), default=None)
-    return f"if {newest} is cut short, remove it (its commit was never acknowledged) and run the day again"
+    """A commit is acknowledged after its log file is on disk, so a torn last one was never promised.
+
+    A checkpoint only saves time: without it, the one before is read, and all entries since then.
+    """
+    log = folder / "_delta_log"
+    pointer, entries = log / "_last_checkpoint", sorted(log.glob("*.json"))
+    newest = max(log.glob("*.checkpoint.parquet"), default=pointer)
+    if newest.exists() and all(_whole(one) for one in entries if one.name > newest.name or newest == pointer):
+        also = "" if newest == pointer else f" and, if that is not enough, {newest}"
+        return f"remove {pointer}{also}: they only save time, the log's entries hold the same"
+    last = max(entries, default=None)
+    return f"if {last} is cut short, remove it (its commit was never acknowledged) and run the day again"
+
+
+def _whole(entry: Path) -> bool:
+    try:
+        for line in entry.read_bytes().splitlines():
+            json.loads(line)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -46,6 +46,7 @@ class DataPath:
         return f"{self.partition.folder}/{self.key}-{self.shard:05d}-{self.digest}.parquet"
 
     @classmethod
+    @lru_cache(maxsize=32_768)  # every version of a table names its old files again
     def parse(cls, text: str) -> DataPath:
         """The inverse of ``str``.
 
@@ -91,6 +92,14 @@ class Snapshot:
     files: tuple[LiveFile, ...]
 
     @cached_property
+    def by_day(self) -> Mapping[date, tuple[LiveFile, ...]]:
+        """The live files of every day that has one, oldest first."""
+        found: dict[date, list[LiveFile]] = defaultdict(list)
+        for file in self.files:
+            found[file.path.partition.day].append(file)
+        return {day: tuple(found[day]) for day in sorted(found)}
+
+    @cached_property
     def partitions(self) -> Mapping[Partition, tuple[LiveFile, ...]]:
         """The live files of every partition that has one."""
         found: dict[Partition, list[LiveFile]] = defaultdict(list)
@@ -103,31 +112,81 @@ class Snapshot:
         return frozenset(file.path.key for file in self.partitions.get(partition, ()))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A snapshot and what says that it is still the newest: nothing before it is looked at again.
+
+    Attributes:
+        snapshot: what was live.
+        entry: the log entry of its version.
+        successor: the log entry that the next commit makes.
+        stamp: of the entry's file, which a warehouse made anew does not have.
+    """
+
+    snapshot: Snapshot
+    entry: str
+    successor: str
+    stamp: tuple[int, int, int]
+
+    @property
+    def newest(self) -> bool:
+        """Two questions to the file system, however long the log is."""
+        return _stamp(self.entry) == self.stamp and _stamp(self.successor) is None
+
+
+_TABLES = 256
+_known: dict[Path, _Known] = {}
+
+
 def read_log(folder: Path) -> Snapshot:
-    """What is live in the table in ``folder``.
+    """What is live in the table in ``folder``; a table that has not changed is not read again.
 
     Raises:
         BadWarehouse: the log is torn, or another program wrote files into the table.
     """
-    entries = [entry for entry in _entries(folder) if entry.name.endswith(".json")]
-    if not entries:
-        return snapshot(open_delta(folder))
-    newest = max(entries, key=lambda entry: entry.name)
-    told = newest.stat()
-    return _read(folder, newest.name, told.st_ino, told.st_mtime_ns, told.st_size)
+    known = _known.get(folder)
+    if known is not None and known.newest:
+        return known.snapshot
+    entries = [name for name in _entries(folder) if name.endswith(".json")]
+    newest = max(entries, default="")
+    stamp = _stamp(f"{folder}/_delta_log/{newest}")  # before it is read: a change in between is found later
+    found = snapshot(open_delta(folder))
+    if stamp is not None and newest == _entry(found.version):
+        _keep(folder, found, stamp)
+    return found
 
 
-@lru_cache(maxsize=256)
-def _read(folder: Path, newest: str, inode: int, modified_ns: int, size: int) -> Snapshot:
-    """The snapshot whose newest log entry is this file; replaying a log costs milliseconds each time."""
-    del newest, inode, modified_ns, size  # they say whether the log is the one that was read before
-    return snapshot(open_delta(folder))
+def remember(folder: Path, live: Snapshot) -> None:
+    """Spare the next reader in this process the log that its writer has just read."""
+    stamp = _stamp(f"{folder}/_delta_log/{_entry(live.version)}")
+    if stamp is not None:
+        _keep(folder, live, stamp)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _keep(folder: Path, live: Snapshot, stamp: tuple[int, int, int]) -> None:
+    if len(_known) >= _TABLES and folder not in _known:
+        _known.clear()
+    log = f"{folder}/_delta_log"
+    entry, successor = f"{log}/{_entry(live.version)}", f"{log}/{_entry(live.version + 1)}"
+    _known[folder] = _Known(live, entry, successor, stamp)
+
+
+def _entry(version: int) -> str:
+    return f"{version:020d}.json"
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    """Which file it is; ``None`` if there is none, or none to be seen: opening the table tells."""
     try:
-        with os.scandir(folder / "_delta_log") as entries:
-            return list(entries)
+        told = os.stat(file)
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder / "_delta_log")
     except (FileNotFoundError, NotADirectoryError):  # never written, or not to be written: opening it tells
         return []
 

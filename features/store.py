@@ -74,9 +74,10 @@ class Store:
 
     def days(self, table: Table, **partition: str) -> list[date]:
         """Days that have a live partition, oldest first; of one line, say, or of any."""
-        return sorted(
-            {part.day for part in self.snapshot(table).partitions if _matches(table, part, partition)}
-        )
+        live = self.snapshot(table)
+        if not partition:
+            return list(live.by_day)
+        return sorted({part.day for part in live.partitions if _matches(table, part, partition)})
 
     def generation(self, table: Table, day: date, **partition: str) -> Generation | None:
         """What is live in a partition, ``None`` if nothing is.
@@ -95,8 +96,9 @@ class Store:
         Raises:
             BadWarehouse: see `generation`.
         """
-        folder, partitions = self.folder(table), self.snapshot(table).partitions
-        return tuple(load(folder, part, files) for part, files in partitions.items() if part.day == day)
+        folder, live = self.folder(table), self.snapshot(table)
+        parts = dict.fromkeys(file.path.partition for file in live.by_day.get(day, ()))
+        return tuple(load(folder, part, live.partitions[part]) for part in parts)
 
     def scan(self, table: Table, days: Iterable[date] | None = None, **partition: str) -> pl.LazyFrame:
         """Lazy rows of exactly the live files, with the partition columns last.
@@ -108,12 +110,13 @@ class Store:
             days: days to read; all if ``None``.
             partition: value of a further partition column, for example ``line="ple"``; all if left out.
         """
-        wanted = None if days is None else set(days)
+        by_day = self.snapshot(table).by_day
+        wanted = by_day if days is None else sorted(set(days))
         files = [
             file
-            for file in self.snapshot(table).files
-            if (wanted is None or file.path.partition.day in wanted)
-            and _matches(table, file.path.partition, partition)
+            for day in wanted
+            for file in by_day.get(day, ())
+            if _matches(table, file.path.partition, partition)
         ]
         everything = _polars_schema(table, table.all_columns.names)
         if not files:
@@ -213,7 +216,7 @@ class Store:
 def _matches(table: Table, partition: Partition, cuts: Mapping[str, str]) -> bool:
     if surplus := set(cuts) - set(table.partition_by[1:]):
         raise ValueError(f"{table.name} is partitioned by {table.partition_by}, got {sorted(surplus)}.")
-    return cuts.items() <= partition.values.items()
+    return not cuts or cuts.items() <= partition.values.items()
 
 
 def _polars_schema(table: Table, names: Iterable[str]) -> pl.Schema:
