@@ -16,6 +16,7 @@ from torch import Tensor
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.chain import log_reach
+from models.entire_space.division import Division
 from models.entire_space.esmm import ESMM
 from models.entire_space.masked import Masked
 
@@ -105,6 +106,27 @@ def expected(rows: dict[str, Any], parents: list[int | None], joint: bool) -> li
 @pytest.mark.parametrize(("method", "joint"), [(ESMM(), True), (Masked(), False)])
 def test_losses_equal_the_equations(rows: dict[str, Any], method: EntireSpace, joint: bool) -> None:
     np.testing.assert_allclose(costs(method, rows), expected(rows, [None, 0, 0, None], joint), rtol=1e-10)
+
+
+def test_division_learns_the_joint_probability_itself(rows: dict[str, Any]) -> None:
+    p = 1 / (1 + np.exp(-rows["logits_BK"].numpy()))
+    y, trains, weight = (rows[name].numpy() for name in ("y_BK", "trains_BK", "weight_B"))
+    means = []
+    for k in range(4):
+        inside = [i for i in range(len(y)) if trains[i, k]]
+        total = sum(weight[i] * cross_entropy(y[i, k], p[i, k]) for i in inside)
+        means.append(total / sum(weight[i] for i in inside))
+    np.testing.assert_allclose(costs(Division(), rows), means, rtol=1e-10)
+
+
+def test_division_divides_and_never_exceeds_one(make_tree: Callable[..., Funnel]) -> None:
+    logits_BK = torch.tensor([[0.0, -2.0], [-3.0, 1.0]], dtype=torch.float64)
+    conditional_BK, joint_BK = Division().log_probabilities(logits_BK, make_tree(None, 0))
+    click, conversion = 0.5, 1 / (1 + np.exp(2))
+    np.testing.assert_allclose(joint_BK[0].exp(), [click, conversion], rtol=1e-12)
+    np.testing.assert_allclose(conditional_BK[0].exp(), [click, conversion / click], rtol=1e-12)
+    assert joint_BK[1, 1] == joint_BK[1, 0]
+    assert conditional_BK[1, 1] == 0
 
 
 def test_gradients_equal_finite_differences(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:

@@ -18,10 +18,12 @@ from models.balancing.uncertainty import Uncertainty
 from models.batch import Batch, InputSpec
 from models.checkpoint import load, save
 from models.entire_space.base import EntireSpace, Labels, Term
+from models.entire_space.division import Division
 from models.entire_space.esmm import ESMM
 from models.finite import NotFinite
 from models.line import Line, StateMismatch
 from models.ple import PLE
+from models.single_task import SingleTask
 from models.train import train_one_pass
 
 
@@ -278,3 +280,17 @@ def test_a_row_that_was_never_trained_and_no_row_at_all_leave_every_byte(
     line.reset_rows(torch.tensor([row for row in range(50) if row != 5]), 7)
     line.reset_rows(torch.tensor([], dtype=torch.int64), 7)
     assert differing(copied(line), before) == []
+
+
+def test_a_network_with_spaces_of_its_own_trains_each_on_its_objective_alone(
+    make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    """ESMM-NS: rows that train the first objective alone leave the vectors of the others as they were."""
+    line = make_line(architecture=SingleTask, method=Division())
+    before = line.embedding.weight_RD.clone()
+    assert before.shape == (50, 4 * 4)
+    trains = np.zeros((16, 4), dtype=np.bool_)
+    trains[:, 0] = True
+    line.learn(make_batch(16, 0, trains=trains))
+    moved_S = (line.embedding.weight_RD != before).view(50, 4, 4).any(dim=2).any(dim=0)
+    assert moved_S.tolist() == [True, False, False, False]

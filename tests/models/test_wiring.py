@@ -17,6 +17,7 @@ from models.inputs import Entry, Inputs
 from models.mmoe import MMoE
 from models.ple import PLE, ExtractionLayer
 from models.shared_bottom import SharedBottom
+from models.single_task import SingleTask
 from models.towers import Towers
 
 K, WIDTH = 3, 5
@@ -161,6 +162,17 @@ def test_shared_bottom_is_one_network_under_all_towers(generator: torch.Generato
     bottom = network_of(model.bottom, 0, inputs().numpy())
     expected = np.stack([tower_of(model.towers, k, bottom) for k in range(K)], axis=1)
     np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-10)
+
+
+def test_single_task_gives_every_objective_vectors_of_its_own(
+    make_inputs: Callable[..., Inputs], generator: torch.Generator
+) -> None:
+    model = drawn(
+        SingleTask(Entry(7, 2, ("a", "b", "c"), 1, spaces=K), HEADS, layers=(4, 3), generator=generator)
+    )
+    given = make_inputs(40, K)
+    expected = [tower_of(model.towers, k, given.x_SBX[k].numpy()) for k in range(K)]
+    np.testing.assert_allclose(model(given).detach(), np.stack(expected, axis=1), rtol=1e-10)
 
 
 @pytest.mark.parametrize("one_gate", [False, True])
