@@ -67,10 +67,12 @@ class EntireSpace(ABC):
             alone; sampling policies that change that space ask for it.
         chained: the joint probability is the product of the conditional ones along the path, each by the
             head of its own objective; sampling policies that change the odds of an objective ask for it.
+        detaches: a factor of some loss is held fixed in its gradient, which then is not its derivative.
     """
 
     own_space: ClassVar[bool] = False
     chained: ClassVar[bool] = True
+    detaches: ClassVar[bool] = False
 
     def check(self, funnel: Funnel) -> None:  # noqa: B027 - most methods run on every funnel
         """Refuse a funnel that the method cannot be meant for.

@@ -17,8 +17,10 @@ from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.chain import log_reach
 from models.entire_space.division import Division
+from models.entire_space.escm2_ips import ESCM2IPS
 from models.entire_space.esmm import ESMM
 from models.entire_space.masked import Masked
+from models.entire_space.multi_ipw import MultiIPW
 
 
 @settings(max_examples=30, deadline=None)
@@ -129,13 +131,84 @@ def test_division_divides_and_never_exceeds_one(make_tree: Callable[..., Funnel]
     assert conditional_BK[1, 1] == 0
 
 
+def by_propensity(rows: dict[str, Any], k: int, parent: int, floor: float) -> float:
+    """Multi-IPW row by row: over all impressions that train, the clicked ones over their propensity."""
+    p = 1 / (1 + np.exp(-rows["logits_BK"].numpy()))
+    y, trains, weight = (rows[name].numpy() for name in ("y_BK", "trains_BK", "weight_B"))
+    total = mass = 0.0
+    for i in range(len(y)):
+        if trains[i, k]:
+            mass += weight[i]
+            if y[i, parent] == 1:
+                total += weight[i] * cross_entropy(y[i, k], p[i, k]) / max(p[i, parent], floor)
+    return total / mass
+
+
+def test_multi_ipw_weighs_clicked_rows_by_their_propensity(rows: dict[str, Any]) -> None:
+    plain = expected(rows, [None, 0, 0, None], joint=False)
+    want = [plain[0], by_propensity(rows, 1, 0, 0.3), by_propensity(rows, 2, 0, 0.3), plain[3]]
+    np.testing.assert_allclose(costs(MultiIPW(floor=0.3), rows), want, rtol=1e-10)
+
+
+def test_escm2_ips_adds_the_joint_loss(rows: dict[str, Any]) -> None:
+    joint = expected(rows, [None, 0, 0, None], joint=True)
+    want = [
+        joint[k] if k in (0, 3) else 0.5 * by_propensity(rows, k, 0, 0.1) + 2.0 * joint[k] for k in range(4)
+    ]
+    found = costs(ESCM2IPS(conditional=0.5, joint=2.0, floor=0.1), rows)
+    np.testing.assert_allclose(found, want, rtol=1e-10)
+
+
+def test_the_propensity_gets_no_gradient_from_the_loss_that_it_weighs(rows: dict[str, Any]) -> None:
+    logits_BK = rows["logits_BK"].requires_grad_()
+    costs(MultiIPW(), rows)[1].backward()
+    assert logits_BK.grad[:, 1].any()
+    assert not logits_BK.grad[:, 0].any()
+
+
+def test_weights_by_propensity_estimate_the_loss_over_all_impressions(
+    make_tree: Callable[..., Funnel],
+) -> None:
+    """Clicks that select rows with other conversion rates: over clicks it is off, weighted it is not."""
+    rng, rows, funnel = np.random.default_rng(2), 400_000, make_tree(None, 0)
+    chosen = rng.random(rows) < 0.5
+    click, conversion = np.where(chosen, 0.8, 0.2), np.where(chosen, 0.9, 0.3)
+    r = rng.random(rows) < conversion
+    y = np.stack([rng.random(rows) < click, np.zeros(rows)], axis=1)
+    y[:, 1] = y[:, 0] * r
+    logits = np.stack([np.log(click / (1 - click)), np.full(rows, 0.4)], axis=1)
+    told = Labels(torch.from_numpy(y), torch.ones(rows, 2, dtype=torch.bool), torch.ones(rows).double())
+    p = 1 / (1 + np.exp(-0.4))
+    entire = np.where(r, -np.log(p), -np.log(1 - p)).mean()
+    losses = {m: m.losses(torch.from_numpy(logits), told, funnel)[1].item() for m in (MultiIPW(), Masked())}
+    weighted, clicked = losses.values()
+    assert weighted == pytest.approx(entire, abs=0.01)
+    assert abs(clicked - entire) > 0.05
+
+
+@pytest.mark.parametrize("settings", [{"floor": 0.0}, {"floor": 1.5}])
+def test_a_floor_that_is_no_probability_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="floor must lie"):
+        MultiIPW(**settings)
+    with pytest.raises(ValueError, match="above 0"):
+        ESCM2IPS(joint=0.0)
+
+
 def test_gradients_equal_finite_differences(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
-    method = method_class()
+    """Of all losses by all logits; where a factor is held fixed, by the own objective's logit."""
+    method, logits_BK = method_class(), rows["logits_BK"]
 
-    def losses(logits_BK: Tensor) -> Tensor:
-        return costs(method, rows | {"logits_BK": logits_BK})
+    def losses(moved_BK: Tensor) -> Tensor:
+        return costs(method, rows | {"logits_BK": moved_BK})
 
-    assert torch.autograd.gradcheck(losses, rows["logits_BK"].requires_grad_())
+    if not method.detaches:
+        assert torch.autograd.gradcheck(losses, logits_BK.clone().requires_grad_())
+    for k in range(4):
+
+        def loss(column_B: Tensor, k: int = k) -> Tensor:
+            return losses(torch.cat([logits_BK[:, :k], column_B.unsqueeze(1), logits_BK[:, k + 1 :]], 1))[k]
+
+        assert torch.autograd.gradcheck(loss, logits_BK[:, k].clone().requires_grad_())
 
 
 def test_row_order_does_not_matter(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
