@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from typing import Literal, TypeAlias
 
 import polars as pl
@@ -121,6 +122,11 @@ class Aggregate:
         return 0 if self.operation not in ("mean", "min", "max", "last") else None
 
     @property
+    def range(self) -> tuple[float, float] | None:
+        """Least and greatest value that there can be: numbers of events and of values begin at 0."""
+        return (0, inf) if self.operation in ("count", "distinct", "distinct_approx") else None
+
+    @property
     def description(self) -> str:
         """Operation, events, entity and window in words."""
         events = f"{self.action} events" if self.action is not None else "events"
@@ -191,6 +197,11 @@ class Rate:
     def default(self) -> float:
         """Its value of no events."""
         return self.prior
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and greatest value that there can be."""
+        return (0, 1)
 
     @property
     def description(self) -> str:

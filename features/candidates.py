@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from features.on_demand import add_on_demand
 from features.samples import add_context, join_views
 from features.scenario import Scenario
 
@@ -43,7 +44,7 @@ def from_rule(
     for block in users.collect().iter_slices(max(1, block_rows // item_rows.height)):
         pairs = add_context(block.lazy().join(item_rows.lazy(), how="cross"), scenario)
         yield (
-            join_views(pairs, of_pair, snapshots)
+            add_on_demand(join_views(pairs, of_pair, snapshots), scenario.on_demand)
             .with_columns(pl.lit(None, dtype=pl.String()).alias("request_id"))
             .collect()
         )
@@ -62,7 +63,8 @@ def from_log(
     """
     rows = requested.sort("user_id", "request_id", "item_id")
     for block in _whole_users(rows.collect_batches(chunk_size=block_rows, maintain_order=True)):
-        yield join_views(add_context(block.lazy(), scenario), scenario.views, snapshots).collect()
+        joined = join_views(add_context(block.lazy(), scenario), scenario.views, snapshots)
+        yield add_on_demand(joined, scenario.on_demand).collect()
 
 
 def active_users(impressions: pl.LazyFrame, scenario: Scenario, day: date) -> pl.LazyFrame:

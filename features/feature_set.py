@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from features.fingerprint import canonical, fingerprint
+from features.on_demand import ON_DEMAND
 from features.scenario import Scenario
-from features.versions import request_version, view_version
+from features.versions import on_demand_version, request_version, view_version
 from features.view import Feature
 
 #: In the place of a view's name: features that come with the impression itself.
@@ -21,7 +22,7 @@ class Member:
 
     Attributes:
         name: the column.
-        view: its view, or `REQUEST`.
+        view: its view, `REQUEST`, or `ON_DEMAND`.
         view_version: version of that view.
         dtype: type of the column.
         encoding: how the model reads it.
@@ -68,7 +69,8 @@ class FeatureSet:
         """The set that a scenario declares now."""
         versions = {view.name: view_version(scenario, view) for view in scenario.views}
         views = {feature.name: view.name for view in scenario.views for feature in view.features}
-        versions[REQUEST] = request_version(scenario)
+        views |= {feature.name: ON_DEMAND for feature in scenario.on_demand}
+        versions |= {REQUEST: request_version(scenario), ON_DEMAND: on_demand_version(scenario)}
         owners = [(feature, views.get(feature.name, REQUEST)) for feature in scenario.features]
         return cls(scenario.name, tuple(Member.of(f, view, versions[view]) for f, view in owners))
 

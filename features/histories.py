@@ -24,7 +24,8 @@ _KNOWN = "__known"
 def days_of_changes(view: View, before: date) -> tuple[date, ...]:
     """The days of arrival before the day ``before`` whose changes may still count at its start or later.
 
-    A change happened no later than it arrived, so one that is young enough arrived on these days. One day
+    A change happened no later than it arrived (with a publish delay: it is delivered with its own day), so
+    one that is young enough arrived on these days. One day
     more than the max age, since the max age is a length of time: it reaches an hour beyond the days where
     one of them has 23.
     """
@@ -89,7 +90,8 @@ def versions(view: View, log: Source, rows: pl.LazyFrame) -> pl.LazyFrame:
     """
     if not isinstance(view.source, History):
         raise ValueError(f"View {view.name!r} has no history to ask at an instant.")
-    needed = (*view.keys, "occurred_at", "arrived_at")
+    delay = view.source.publish_delay
+    needed = (*view.keys, "occurred_at", *(("arrived_at",) if delay is None else ()))
     if missing := [name for name in needed if name not in log.schema.names]:
         raise ValueError(
             f"View {view.name!r} tells a history: its source {log.name!r} must have {missing}; "
@@ -100,7 +102,8 @@ def versions(view: View, log: Source, rows: pl.LazyFrame) -> pl.LazyFrame:
         rows.select(*needed, *features, pl.lit(True).alias(_KNOWN)),
         keys=view.keys,
         event_time="occurred_at",
-        arrived_at="arrived_at",
+        arrived_at="arrived_at" if delay is None else None,
+        publish_delay=delay,
         fields=[*_names(view), _KNOWN],
         # A change that is announced would lie outside of the days that are read once it happens.
         max_skew=timedelta(0),

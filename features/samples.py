@@ -10,6 +10,7 @@ import polars as pl
 from features.completeness import expected
 from features.funnel import Objective
 from features.labels import finality, label_state, labelled, revised_at, spaces
+from features.on_demand import add_on_demand
 from features.scenario import Scenario
 from features.view import View
 
@@ -82,7 +83,8 @@ def build(
     context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
     rows = impressions.select("impression_id", *context)
     featured = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
-    flagged = labelled(featured, labels, funnel).with_columns(
+    complete = add_on_demand(featured, scenario.on_demand)
+    flagged = labelled(complete, labels, funnel).with_columns(
         *finality(funnel, scenario.lateness, watermark),
         *spaces(funnel),
         revised_at(funnel, scenario.lateness),

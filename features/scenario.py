@@ -7,14 +7,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+import polars as pl
 import pyarrow as pa
 
 from features.aggregates import State
+from features.clocks import check_clocks
 from features.funnel import Funnel
-from features.validation.leakage import refuse_outcomes
-from features.view import Feature, View
+from features.on_demand import check_on_demand
+from features.validation.leakage import outcomes, refuse_outcomes
+from features.view import Feature, History, View
 
 TIMESTAMP = pa.timestamp("us")  # naive, UTC by contract
+#: Columns that say which impression it is, when it was and when we knew of it; no candidate has them.
+_OF_IMPRESSIONS = ("impression_id", "day", "exposed_at", "arrived_at")
+#: Columns of a sample that speak of its labels, beside those of each objective.
+_OF_LABELS = ("label_state", "revised_at", "age_hours", "weight", "label_as_of")
 
 
 def event_schema(user: pa.DataType, item: pa.DataType) -> pa.Schema:
@@ -179,12 +186,16 @@ class Scenario:
         funnel: what is predicted.
         context: features of the request itself, keys included, from the impression's own columns.
         views: features of entities, in join order.
+        on_demand: features of both together, from the columns of the request, of the views, and of those
+            before them; see ``features.on_demand``.
         candidates: rule for the pairs to score when there is no log of them.
         lateness: how long after its instant an event may arrive; a label is final only after it.
         skew: how far clocks may disagree: an event this long before its impression still belongs to it.
 
     Raises:
-        ValueError: a feature reads what is known only after the exposure.
+        ValueError: a feature of the request or of a view reads what is known only after the exposure.
+        UsageError: a feature on demand does, or is no expression over the columns of one row; a history
+            whose rows have no second clock, or two.
     """
 
     name: str
@@ -197,12 +208,27 @@ class Scenario:
     funnel: Funnel
     context: tuple[Feature, ...]
     views: tuple[View, ...]
+    on_demand: tuple[Feature, ...] = ()
     candidates: CandidateRule
     lateness: timedelta = timedelta(0)
     skew: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        refuse_outcomes(self.features, self.funnel)
+        stored = (*self.context, *(feature for view in self.views for feature in view.features))
+        refuse_outcomes(stored, self.funnel)
+        logs = {log.name: log for log in self.sources}
+        for view in self.views:
+            if isinstance(view.source, History) and view.source.source in logs:
+                log = logs[view.source.source]
+                check_clocks(view, log.name, log.schema.names, late_days=log.late_days)
+        known = self.brought | {feature.name: feature.dtype for feature in stored}
+        told = {name for source in self.events for name in source.schema.names}
+        check_on_demand(
+            self.on_demand,
+            known,
+            afterwards=outcomes(self.funnel) | set(_OF_LABELS) | told - set(self.impressions.schema.names),
+            of_impressions=_OF_IMPRESSIONS,
+        )
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -215,8 +241,22 @@ class Scenario:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """All features a model reads, in a fixed order: the request's own, then each view's."""
-        return (*self.context, *(feature for view in self.views for feature in view.features))
+        """All features a model reads, in a fixed order: the request's own, each view's, those on demand."""
+        return (
+            *self.context,
+            *(feature for view in self.views for feature in view.features),
+            *self.on_demand,
+        )
+
+    @property
+    def brought(self) -> dict[str, pl.DataType]:
+        """Columns that the logs of impressions and of candidates both bring along, with their types."""
+        schema = self.impressions.schema
+        log = self.candidates_log.schema if self.candidates_log is not None else schema
+        types = pl.DataFrame(schema.empty_table()).schema
+        return {
+            name: kind for name, kind in types.items() if name not in _OF_IMPRESSIONS and name in log.names
+        }
 
     @property
     def restated_days(self) -> int:

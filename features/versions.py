@@ -53,6 +53,14 @@ def request_version(scenario: Scenario) -> str:
     return fingerprint({"request": _plain(scenario.context), "events": [read.table, _plain(read.schema)]})
 
 
+def on_demand_version(scenario: Scenario) -> str:
+    """Version of the features on demand, 16 hex digits: their declarations in order.
+
+    The views that they read have versions of their own, which a feature set holds beside this one.
+    """
+    return fingerprint({"on_demand": _plain(scenario.on_demand)})
+
+
 def without_comments(query: str) -> str:
     r"""The tokens of a query, one blank apart: its text without comments and line breaks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from math import log
 from typing import Literal
 
@@ -97,9 +98,16 @@ class History:
     is over and it has arrived (``arrived_at``, not before ``occurred_at``): of the changes that count the one
     of the latest event, among those of one instant the one that arrived last, which corrects the others. One
     that happened longer ago than the view's max age says nothing, and neither does any before it.
+
+    Attributes:
+        source: name of the source.
+        publish_delay: how long after its ``occurred_at`` a row can be read, for a source without
+            ``arrived_at``: it counts from exactly that much later on. A source has one of the two. Such a
+            row is delivered with the day on which it happened.
     """
 
     source: str
+    publish_delay: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +131,9 @@ class View:
             before; several for a pair, such as a user in a scene.
         source: what the values are computed from.
         features: the columns.
-        max_age_days: a snapshot older than this counts as missing, and so does a change of a history that
-            happened longer ago.
+        max_age_days: attributes whose delivery ended longer before the day count as unknown, and so does a
+            change of a history that happened longer ago. Windows and last events are as old as they say;
+            of them it only tells from which age on the newest snapshot is reported as too old.
         freshness: what a training row sees: ``daily`` the snapshot of its day's start, which is what a batch
             scorer sees; ``event`` the values as of the impression itself. Scoring sees the snapshot.
         owner: who answers for it.
@@ -172,6 +181,7 @@ def windowed(one: Windowed, *, dtype: pl.DataType, encoding: Encoding) -> Featur
         dtype=dtype,
         encoding=encoding,
         default=one.default,
+        range=one.range,
         description=one.description,
     )
 

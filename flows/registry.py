@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from difflib import get_close_matches
@@ -10,16 +10,18 @@ from difflib import get_close_matches
 import polars as pl
 
 from features.bookkeeping import RUNS
+from features.clocks import clocks
 from features.errors import UsageError
 from features.feature_set import REQUEST
+from features.on_demand import ON_DEMAND, inputs
 from features.scenario import Rollup, Scenario, Source
 from features.schemas import samples
 from features.schemas import view as view_table
 from features.tables import Table
-from features.versions import request_version, view_version
+from features.versions import on_demand_version, request_version, view_version
 from features.view import Feature, View, Windows
 from flows.house import House
-from flows.stale import stale_days, stale_rollups
+from flows.stale import stale_days, stale_rollups, stale_samples
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class Origin:
 
     Attributes:
         table: its name.
-        query: the file under ``sql/`` that fills it.
-        files: pattern of the raw files below the log root; ``None`` for a roll-up, which reads events.
+        query: the file under ``sql/`` that fills it; ``None`` for a view, which the registry tells of itself.
+        files: pattern of the raw files below the log root; ``None`` where it is not filled from them.
     """
 
     table: str
-    query: str
+    query: str | None
     files: str | None
 
 
@@ -57,7 +59,8 @@ class Entry:
     """A view as the registry knows it.
 
     Attributes:
-        name: of the view, or `REQUEST` for what the impressions bring along.
+        name: of the view; `REQUEST` for what the impressions bring along, `ON_DEMAND` for what follows from
+            that and the views together.
         description: what it says.
         owner: who answers for it.
         version: hash of its definition.
@@ -65,10 +68,13 @@ class Entry:
         features: its fields.
         source: what it is computed from, as declared.
         lineage: the tables behind it, from the nearest to those that the raw logs fill.
+        clocks: by what its values hold, and by what they are known; ``None`` where each input has its own.
+        reads: per field on demand, the columns that it reads, each behind the name of its view.
         snapshot: the newest, or the one that rows of the asked day see first; ``None`` if there is none.
         wanted: the day at whose start a snapshot should be valid; ``None`` while no run has finished.
         max_age_days: a snapshot older than this counts as missing; ``None`` where there is no age.
-        stale: live days whose snapshot follows from other declarations or code, and what differs.
+        stale: live days whose snapshot follows from other declarations or code, and what differs; of features
+            on demand, days of samples.
     """
 
     name: str
@@ -79,6 +85,8 @@ class Entry:
     features: tuple[Feature, ...]
     source: str
     lineage: tuple[Origin, ...]
+    clocks: str | None
+    reads: Mapping[str, tuple[str, ...]]
     snapshot: Snapshot | None
     wanted: date | None
     max_age_days: int | None
@@ -100,7 +108,7 @@ class Entry:
 
 
 def entries(house: House, name: str | None = None, day: date | None = None) -> tuple[Entry, ...]:
-    """What is registered: the request's own features, then the views in join order.
+    """What is registered: the request's own features, the views in join order, the features on demand.
 
     Args:
         house: where.
@@ -112,15 +120,24 @@ def entries(house: House, name: str | None = None, day: date | None = None) -> t
     """
     scenario = house.scenario
     views = {view.name: view for view in scenario.views}
-    if name is not None and name not in (REQUEST, *views):
-        raise unknown(f"view {name!r} of scenario {scenario.name!r}", name, (REQUEST, *views))
+    names = (REQUEST, *views, *([ON_DEMAND] if scenario.on_demand else []))
+    if name is not None and name not in names:
+        raise unknown(f"view {name!r} of scenario {scenario.name!r}", name, names)
     wanted = day or _next_day(house)
     replaced = stale_rollups(house)
-    chosen = [REQUEST, *views] if name is None else [name]
+    own = {REQUEST: _request, ON_DEMAND: _on_demand}
     return tuple(
-        _request(house, day) if one == REQUEST else _entry(house, views[one], wanted, day, replaced)
-        for one in chosen
+        own[one](house, day) if one in own else _entry(house, views[one], wanted, day, replaced)
+        for one in (names if name is None else [name])
     )
+
+
+def stale_of(found: Iterable[Entry]) -> tuple[set[date], set[date]]:
+    """Stale days of snapshots, and of samples, as ``rebuild_command`` takes them."""
+    days: dict[bool, set[date]] = {False: set(), True: set()}
+    for entry in found:
+        days[entry.name == ON_DEMAND].update(entry.stale)
+    return days[False], days[True]
 
 
 def unknown(where: str, name: str, known: tuple[str, ...]) -> UsageError:
@@ -132,31 +149,63 @@ def unknown(where: str, name: str, known: tuple[str, ...]) -> UsageError:
 
 
 def _request(house: House, day: date | None) -> Entry:
-    scenario, table = house.scenario, samples(house.scenario)
-    of_views = {feature.name for view in scenario.views for feature in view.features}
-    features = tuple(feature for feature in scenario.features if feature.name not in of_views)
-    known = [found for found in house.store.days(table) if day is None or found <= day]
+    scenario = house.scenario
     return Entry(
         name=REQUEST,
         description="What comes with the impression itself.",
         owner=scenario.name,
         version=request_version(scenario),
         keys=("impression_id",),
-        features=features,
+        features=scenario.context,
         source=f"source {scenario.impressions.name}",
         lineage=(_told(scenario.impressions),),
-        snapshot=_snapshot(house, table, known[-1], features) if known else None,
+        clocks="exposed_at, known at once",
+        reads={},
+        snapshot=_newest(house, samples(scenario), scenario.context, day),
         wanted=None,
         max_age_days=None,
         stale={},
     )
 
 
+def _on_demand(house: House, day: date | None) -> Entry:
+    """What is computed of the request and the views together; it is kept in the samples alone."""
+    scenario = house.scenario
+    owner = {feature.name: view for view in scenario.views for feature in view.features}
+    own = {feature.name for feature in scenario.on_demand}
+    reads = {feature.name: inputs(feature) for feature in scenario.on_demand}
+    read = dict.fromkeys(column for columns in reads.values() for column in columns)
+    views = dict.fromkeys(owner[column].table for column in read if column in owner)
+    requested = any(column not in owner and column not in own for column in read)
+
+    def told(column: str) -> str:
+        view = owner[column].name if column in owner else ON_DEMAND if column in own else REQUEST
+        return f"{view}.{column}"
+
+    return Entry(
+        name=ON_DEMAND,
+        description="What follows from the request and the views together, computed where rows meet them.",
+        owner=scenario.name,
+        version=on_demand_version(scenario),
+        keys=("impression_id",),
+        features=scenario.on_demand,
+        source="request and views",
+        lineage=(
+            *(Origin(table, None, None) for table in views),
+            *((_told(scenario.impressions),) if requested else ()),
+        ),
+        clocks=None,
+        reads={name: tuple(told(column) for column in columns) for name, columns in reads.items()},
+        snapshot=_newest(house, samples(scenario), scenario.on_demand, day),
+        wanted=None,
+        max_age_days=None,
+        stale=stale_samples(house),
+    )
+
+
 def _entry(
     house: House, view: View, wanted: date | None, day: date | None, replaced: Mapping[str, tuple[str, ...]]
 ) -> Entry:
-    table = view_table(view, house.scenario)
-    known = [found for found in house.store.days(table) if day is None or found <= day]
     return Entry(
         name=view.name,
         description=view.description,
@@ -166,15 +215,20 @@ def _entry(
         features=view.features,
         source=_source(view),
         lineage=_lineage(house.scenario, view),
-        snapshot=_snapshot(house, table, known[-1], view.features) if known else None,
+        clocks=clocks(view),
+        reads={},
+        snapshot=_newest(house, view_table(view, house.scenario), view.features, day),
         wanted=wanted,
         max_age_days=view.max_age_days,
         stale=stale_days(house, view, replaced),
     )
 
 
-def _snapshot(house: House, table: Table, day: date, features: tuple[Feature, ...]) -> Snapshot:
-    """Rows and nulls of one day, counted over its live files."""
+def _newest(house: House, table: Table, features: tuple[Feature, ...], until: date | None) -> Snapshot | None:
+    """Rows and nulls of the newest day up to ``until``, counted over its live files; ``None`` without one."""
+    day = max((found for found in house.store.days(table) if until is None or found <= until), default=None)
+    if day is None:
+        return None
     nulls = [pl.col(feature.name).null_count() for feature in features]
     counted = house.store.scan(table, [day]).select(pl.len().alias("rows of the day"), *nulls)
     rows, *missing = counted.collect(engine="streaming").row(0)

@@ -10,19 +10,18 @@ from dataclasses import asdict
 from features.feature_set import FeatureSet
 from flows.feature_sets import Trained
 from flows.house import House
-from flows.registry import Entry
+from flows.registry import Entry, stale_of
 from flows.stale import rebuild_command
 
 
 def views(house: House, found: Sequence[Entry]) -> None:
     """Views with their fields, lineage and state, and the command that rebuilds their stale days."""
-    stale = {day for entry in found for day in entry.stale}
     _print(
         {
             "scenario": house.scenario.name,
             "feature_set": FeatureSet.of(house.scenario).label,
             "views": [_view(entry) for entry in found],
-            "rebuild": rebuild_command(house, stale),
+            "rebuild": rebuild_command(house, *stale_of(found)),
         }
     )
 
@@ -52,6 +51,7 @@ def _view(entry: Entry) -> dict[str, object]:
             "encoding": str(feature.encoding),
             "default": feature.default,
             "description": feature.description,
+            "reads": entry.reads.get(feature.name, ()),
             "nulls": shot.nulls[feature.name] if shot else None,
         }
         for feature in entry.features
@@ -64,6 +64,7 @@ def _view(entry: Entry) -> dict[str, object]:
         "keys": entry.keys,
         "source": entry.source,
         "lineage": [asdict(origin) for origin in entry.lineage],
+        "clocks": entry.clocks,
         "fields": fields,
         "newest": shot.day if shot else None,
         "rows": shot.rows if shot else None,

@@ -17,7 +17,7 @@ from features.feature_set import FeatureSet
 from flows import registry_json
 from flows.feature_sets import Trained, of_line, of_version
 from flows.house import House
-from flows.registry import Entry, entries
+from flows.registry import Entry, entries, stale_of
 from flows.stale import rebuild_command
 
 #: Headings of columns whose values one copies.
@@ -101,10 +101,15 @@ def _view(house: House, entry: Entry) -> None:
     _say(f"  keys      {', '.join(entry.keys)}")
     for place, origin in enumerate(entry.lineage):
         raw = "" if origin.files is None else f", raw {origin.files}"
-        _say(f"  {'reads' if place == 0 else '':<9} {origin.table}, by {origin.query}{raw}")
+        by = "" if origin.query is None else f", by {origin.query}"
+        _say(f"  {'reads' if place == 0 else '':<9} {origin.table}{by}{raw}")
+    if entry.clocks is not None:
+        _say(f"  clocks    {entry.clocks}")
     _say(f"  newest    {f'{shot.day}, {shot.rows:,} rows' if shot else 'none yet'}")
     if entry.max_age_days is not None:
         _say(f"  age       {_age(entry) or 'unknown, no run has finished'}")
+    for name, columns in entry.reads.items():
+        _say(f"  {name} from {', '.join(columns)}")
     table = _table(None, "field", "type", "nulls", "default", "read as", "description")
     for feature in entry.features:
         table.add_row(
@@ -159,8 +164,7 @@ def _stale(house: House, found: Sequence[Entry]) -> None:
             some = [day for day, _ in days]
             told = str(some[0]) if len(some) == 1 else f"{some[0]} to {some[-1]}, {len(some)} days"
             _say(f"Stale: {entry.name} of {told}, made from another {'; '.join(differs)}")
-    stale = {day for entry in found for day in entry.stale}
-    if command := rebuild_command(house, stale):
+    if command := rebuild_command(house, *stale_of(found)):
         _say(f"Next: {command}")
 
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
-from features.schemas import events, rollup
+from features.on_demand import ON_DEMAND
+from features.schemas import events, rollup, samples
 from features.schemas import view as view_table
 from features.tables import Table
+from features.versions import on_demand_version
 from features.view import View
 from flows.house import House
 from flows.stages.settle import Plan
@@ -58,16 +60,32 @@ def stale_days(
     return found
 
 
-def rebuild_command(house: House, stale: Iterable[date]) -> str | None:
+def stale_samples(house: House) -> dict[date, tuple[str, ...]]:
+    """Live days of the samples whose features on demand are declared otherwise now, and what differs.
+
+    What else makes samples stale is told of the views that they are joined with, and by `funnelcast status`.
+    """
+    wanted, table = on_demand_version(house.scenario), samples(house.scenario)
+    days = house.store.days(table)
+    return {day: ("definition",) for day in days if _recorded(house, table, day).get(ON_DEMAND) != wanted}
+
+
+def rebuild_command(house: House, stale: Iterable[date], sampled: Iterable[date] = ()) -> str | None:
     """The command that makes stale days of views anew; ``None`` if there is none, or no run that made it.
 
     A snapshot is made by the run of the day before, the first one by the run of its own day. Models of all
     later days trained on from those that change, so it goes on to the newest day.
+
+    Args:
+        house: where.
+        stale: days of snapshots.
+        sampled: days of samples, each made by the run of its own day.
     """
     ran = house.store.days(events(house.scenario.impressions))
     wanted = set(stale)
     by_eve = {day - timedelta(days=1) for day in wanted} & set(ran)
     by_own = {day for day in wanted & set(ran) if day - timedelta(days=1) not in by_eve}
+    by_own |= set(sampled) & set(ran)
     if not by_eve | by_own:
         return None
     chosen = house.scenario.name

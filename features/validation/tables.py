@@ -55,7 +55,7 @@ def _events(draft: Draft, scenario: Scenario, name: str) -> Contract:
         draft.needs(*_KEYS)
     for instant in ("exposed_at", "occurred_at", "arrived_at"):
         draft.limit(instant, _YEARS)
-    told = [view for view in scenario.views if view.source == History(source=source.name)]
+    told = [v for v in scenario.views if isinstance(v.source, History) and v.source.source == source.name]
     _days(draft, source, skewed="quarantine" if told else "warn")
     # What impressions bring along and what a history tells reaches the samples without a snapshot between.
     brought = scenario.context if source.role == "impression" else ()
@@ -109,6 +109,8 @@ def _samples(draft: Draft, scenario: Scenario, name: str) -> Contract:
             continue
         draft.limit(feature.name, _limits(feature))
         if feature.default is not None:
+            draft.needs(feature.name)
+        if not feature.nullable and feature in scenario.on_demand:
             draft.needs(feature.name)
         if isinstance(feature.encoding, Dense):
             draft.columns[feature.name]["check"] = {_USUAL: _usual(feature.encoding)}
@@ -216,7 +218,11 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
 
 
 def _limits(feature: Feature) -> dict[str, Any]:
-    """Least and greatest value of a feature, as keyword arguments of its column."""
+    """Least and greatest value of a feature, as keyword arguments of its column.
+
+    A range does not widen what the encoding reads: of two edges on one side the narrower holds.
+    """
+    read = _read(feature)
     if feature.range is not None:
         if not feature.dtype.is_numeric():
             raise ValueError(f"Feature {feature.name!r} declares a range, but is {feature.dtype}.")
@@ -224,11 +230,25 @@ def _limits(feature: Feature) -> dict[str, Any]:
         if not low <= high:
             raise ValueError(f"Range of feature {feature.name!r} must ascend, got {feature.range}.")
         bound = int if feature.dtype.is_integer() else float
-        return {
+        limits = {
             kind: bound(edge)
             for kind, edge in (("min", low), ("max", high))
             if abs(edge) != float("inf")
         }  # fmt: skip
+        if "min" in read and low < read["min"]:
+            limits["min"] = read["min"]
+        if "min_exclusive" in read and low <= read["min_exclusive"]:
+            limits = {kind: edge for kind, edge in limits.items() if kind != "min"}
+            limits["min_exclusive"] = read["min_exclusive"]
+        if "max_exclusive" in read and high >= read["max_exclusive"]:
+            limits = {kind: edge for kind, edge in limits.items() if kind != "max"}
+            limits["max_exclusive"] = read["max_exclusive"]
+        return limits
+    return read
+
+
+def _read(feature: Feature) -> dict[str, Any]:
+    """What the encoding of a feature can read, likewise."""
     if isinstance(feature.encoding, Dense) and feature.dtype.is_numeric():
         if feature.encoding.scale == "log1p":
             return {"min": 0 if feature.dtype.is_integer() else 0.0}

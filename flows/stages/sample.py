@@ -15,10 +15,12 @@ from features.completeness import has_curves
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
 from features.labels import Attribution
+from features.on_demand import ON_DEMAND
 from features.samples import build
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, samples
 from features.staging import Staged
+from features.versions import on_demand_version
 from flows.house import House
 from flows.stages import completeness
 from flows.stages.at_impressions import sources_of, values_of
@@ -55,6 +57,7 @@ _CODE = (
     "features/partials.py",
     "features/aggregates.py",
     "features/samples.py",
+    "features/on_demand.py",
     "features/funnel.py",
     "flows/stages/at_impressions.py",
     "flows/stages/attributed.py",
@@ -74,7 +77,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     """Samples of the day and of the days before it that can still change; one commit for all.
 
     Raises:
-        MissingStage: the day's events have not been read.
+        MissingStage: the day's events have not been read, or a day's own snapshot of a view is not there.
         BrokenPromise: a check of the samples found offenders; the old samples stand.
     """
     del lines  # the same samples serve every line
@@ -147,6 +150,8 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
             [[v.name, v.source, v.max_age_days] for v in scenario.views if v.freshness == "event"],
         ]
     )
+    if scenario.on_demand:
+        inputs[ON_DEMAND] = on_demand_version(scenario)
     inputs["code"] = code(*_CODE)
     return SamplePlan(stage=STAGE, table=samples(scenario), day=exposed, inputs=inputs, as_of=as_of)
 
@@ -192,9 +197,10 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     for view in scenario.views:
         if view.name in at:
             continue
-        found = snapshot_of(house, view, plan.day)
-        rows_then = None if found is None else known(house, view, found.partition.day)
-        snapshots[view.name] = None if rows_then is None else rows_then.collect(engine="streaming").lazy()
+        if snapshot_of(house, view, plan.day) is None:
+            step = f"run the stage view of {plan.as_of} or of {plan.day} first"
+            raise MissingStage(f"{view.table} of {plan.day}", "not there", step)
+        snapshots[view.name] = known(house, view, plan.day).collect(engine="streaming").lazy()
     curves = None
     if _takes_curves(house, plan.day, plan.as_of) and curves_of(house, plan.as_of) is not None:
         curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()

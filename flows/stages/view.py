@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-import duckdb
 import polars as pl
 
-import sql
-from features.calendar import calendar, days_between
-from features.distinct import sketches
-from features.engine import connect
-from features.errors import MissingStage
+from features.calendar import days_between
 from features.generation import Generation
 from features.histories import as_of_start, days_of_changes
 from features.scenario import Rollup
-from features.schemas import events, rollup, view
+from features.schemas import events, rollup, samples, view
 from features.snapshots import from_attributes, from_last_events, from_windows, lookback
 from features.tables import Table
 from features.versions import rollup_version, view_version
@@ -24,6 +19,7 @@ from features.view import Attributes, History, View, Windows
 from flows.house import House
 from flows.stages.keep import keep
 from flows.stages.record import StageRecord
+from flows.stages.rollups import needed, roll_up, told
 from flows.stages.settle import Built, Plan, code, live
 
 STAGE = "view"
@@ -39,44 +35,37 @@ _CODE = (
     "features/point_in_time.py",
     "features/snapshots.py",
     "features/view.py",
+    "flows/stages/rollups.py",
     "flows/stages/view.py",
 )
 #: What makes the sketches of a roll-up; everything else in one follows from its query and the events view.
 _SKETCHES = ("features/distinct.py", "features/hashing.py")
-_EVENT = ("user_id", "item_id", "day", "occurred_at", "arrived_at", "event_id")
-# In integers, since intervals of hours would follow the clocks of a session's zone.
-_HOURS = """
-CREATE VIEW events AS
-SELECT
-    happened.*,
-    make_timestamp(
-        epoch_us(calendar.ends_at)
-        - (epoch_us(calendar.ends_at) - epoch_us(happened.occurred_at) + 3599999999)
-        // 3600000000 * 3600000000
-    ) AS hour
-FROM happened
-INNER JOIN calendar ON happened.day = calendar.day
-"""
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
     """Roll-ups of the day, then the views that are valid at its start (if missing) and at its end.
 
-    Parts of earlier days that these views count and that another declaration made are made anew first: no
-    snapshot adds up what two queries say.
+    Parts of earlier days that these views count are made first where another declaration made them, so that
+    no snapshot adds up what two queries say, and where they are gone though the day was read, so that none
+    counts less than what had arrived.
+
+    Every day's samples see the snapshot of their own day's start and no other. One that is gone of a day
+    whose samples this run restates is made again. A day that was never read leaves a gap: the snapshots
+    after it say what is known without it (windows and sequences lack its events, attributes and histories
+    are as old as their max age allows), and once it is read, `funnelcast features` lists them as stale.
 
     Raises:
         MissingStage: the day's events have not been read.
     """
     del lines  # the same views serve every line
     rolled = [
-        keep(house, plan_rollup(house, r, d), lambda r=r, d=d: _roll_up(house, r, d))  # type: ignore[misc]
+        keep(house, plan_rollup(house, r, d), lambda r=r, d=d: roll_up(house, r, d))  # type: ignore[misc]
         for r in house.scenario.rollups
         for d in (*_outdated(house, r, day), day)
     ]
     return (
         *rolled,
-        *(_snapshot(house, v, valid) for valid in (day, _next(day)) for v in house.scenario.views),
+        *(_snapshot(house, v, valid) for v, valid in _wanted(house, day)),
     )
 
 
@@ -86,14 +75,13 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     plans = [
         plan_rollup(house, r, d) for r in house.scenario.rollups for d in (*_outdated(house, r, day), day)
     ]
-    plans += [plan_view(house, v, valid) for valid in (day, _next(day)) for v in house.scenario.views]
+    plans += [plan_view(house, v, valid) for v, valid in _wanted(house, day)]
     return any(live(house.store, plan) is None for plan in plans)
 
 
 def plan_rollup(house: House, declared: Rollup, day: date) -> Plan:
     """What a roll-up of the day depends on: its events and its query."""
-    sources = [*_event_tables(house), *(events(house.scenario.source(name)) for name in declared.attributes)]
-    inputs = {f"{table.name} {day}": _needed(house, table, day).key for table in sources}
+    inputs = {f"{table.name} {day}": needed(house, table, day).key for table in told(house, declared)}
     inputs["query"] = rollup_version(declared)
     if any(state.merge == "sketch" for state in declared.measures):
         inputs["code"] = code(*_SKETCHES)
@@ -109,11 +97,29 @@ def plan_view(house: House, declared: View, valid: date) -> Plan:
 
 
 def snapshot_of(house: House, declared: View, day: date) -> Generation | None:
-    """The snapshot that rows of ``day`` see: the youngest valid by its start and within the max age."""
-    table = view(declared, house.scenario)
-    oldest = day - timedelta(days=declared.max_age_days)
-    valid = [found for found in house.store.days(table) if oldest <= found <= day]
-    return house.store.generation(table, valid[-1]) if valid else None
+    """The snapshot that rows of ``day`` see, as of its start; ``None`` while it is not made.
+
+    An older one is no substitute: it lacks what arrived in between, and all can be computed from what did.
+    """
+    return house.store.generation(view(declared, house.scenario), day)
+
+
+def _wanted(house: House, day: date) -> list[tuple[View, date]]:
+    """The snapshots that a run of ``day`` makes, unless they are live.
+
+    They are those of its start and of its end, and those that are gone of the days whose samples it restates.
+    """
+    scenario, store = house.scenario, house.store
+    sampled = set(store.days(samples(scenario)))
+    gone = [
+        (declared, earlier)
+        for earlier in days_between(day - timedelta(days=scenario.restated_days), day - timedelta(days=1))
+        for declared in scenario.views
+        if earlier in sampled
+        and declared.freshness == "daily"
+        and snapshot_of(house, declared, earlier) is None
+    ]
+    return [*gone, *((declared, valid) for valid in (day, _next(day)) for declared in scenario.views)]
 
 
 def _snapshot(house: House, declared: View, valid: date) -> StageRecord:
@@ -166,11 +172,13 @@ def _sources(house: House, declared: View, valid: date) -> dict[str, Generation]
                 found |= between(house, rollup(counted, scenario), valid - timedelta(days=past), valid)
         return found
     if isinstance(source, Attributes):
-        told = scenario.source(source.source)
-        known = [day for day in store.days(events(told)) if day < valid]
-        if not known and told.timeless and store.generation(events(told), valid) is not None:
+        log = scenario.source(source.source)
+        # A delivery is known at its day's end.
+        oldest = date.min if log.timeless else valid - timedelta(days=declared.max_age_days + 1)
+        known = [day for day in store.days(events(log)) if oldest <= day < valid]
+        if not known and log.timeless and store.generation(events(log), valid) is not None:
             known = [valid]
-        return between(house, events(told), known[-1], known[-1] + timedelta(days=1)) if known else {}
+        return between(house, events(log), known[-1], known[-1] + timedelta(days=1)) if known else {}
     table, log = view(declared, scenario), scenario.source(source.source)
     if isinstance(source, History):
         return between(house, events(log), days_of_changes(declared, valid)[0], valid)
@@ -190,18 +198,22 @@ def between(house: House, table: Table, first: date, end: date) -> dict[str, Gen
 
 
 def _outdated(house: House, declared: Rollup, day: date) -> list[date]:
-    """Days before ``day`` whose parts the views of this run read, and that another declaration made."""
+    """Days before ``day`` whose parts the views of this run read, and that are gone or declared otherwise."""
     read = [
         one
         for one in house.scenario.views
         if isinstance(one.source, Windows) and declared.name in (one.source.rollup, one.source.hourly)
     ]
-    # Restated samples ask a view that is fresh by event again, as of their own day.
-    again = house.scenario.restated_days
-    past = max((lookback(one) + (again if one.freshness == "event" else 0) for one in read), default=0)
+    # Restated samples ask a view that is fresh by event again, as of their own day, and any whose snapshot is
+    # gone.
+    past = max((lookback(one) + house.scenario.restated_days for one in read), default=0)
     version = rollup_version(declared)
-    there = between(house, rollup(declared, house.scenario), day - timedelta(days=past), day)
-    return [found.partition.day for found in there.values() if _recorded(found, "query") != version]
+    table, first = rollup(declared, house.scenario), day - timedelta(days=past)
+    there = {g.partition.day: g for g in between(house, table, first, day).values()}
+    other = {earlier for earlier, found in there.items() if _recorded(found, "query") != version}
+    read_on = [set(house.store.days(source)) for source in told(house, declared)]
+    gone = {earlier for earlier in set.intersection(*read_on) if first <= earlier < day} - there.keys()
+    return sorted(other | gone)
 
 
 def _recorded(generation: Generation, name: str) -> str | None:
@@ -209,17 +221,6 @@ def _recorded(generation: Generation, name: str) -> str | None:
     inputs = generation.record["inputs"]
     assert isinstance(inputs, dict)  # noqa: S101 - every stage records them
     return inputs.get(name)
-
-
-def _needed(house: House, table: Table, day: date) -> Generation:
-    found = house.store.generation(table, day)
-    if found is None:
-        raise MissingStage(f"{table.name} of {day}", "not there", f"run the stage read of {day} first")
-    return found
-
-
-def _event_tables(house: House) -> list[Table]:
-    return [events(source) for source in (house.scenario.impressions, *house.scenario.events)]
 
 
 def rollup_named(house: House, name: str) -> Rollup | None:
@@ -234,55 +235,6 @@ def _parts(house: House, declared: Rollup | None, sources: Mapping[str, Generati
     table = rollup(declared, house.scenario)
     arrived = [g.partition.day for name, g in sources.items() if name.startswith(f"{table.name} ")]
     return house.store.scan(table, arrived)
-
-
-def _roll_up(house: House, declared: Rollup, day: date) -> Built:
-    """Run the roll-up's query over the day's arrivals, and make sketches of the values it lists for them."""
-    table = rollup(declared, house.scenario)
-    with connect(house.limits) as connection:
-        _events_view(connection, house, day, declared)
-        for name in declared.attributes:
-            files = _needed(house, events(house.scenario.source(name)), day).files
-            connection.read_parquet([str(file) for file in files]).create_view(name)
-        counted = connection.sql(sql.load(declared.query).text).to_arrow_table()
-    for state in declared.measures:
-        if state.merge == "sketch":
-            made = sketches(pl.Series(counted[state.name])).to_arrow()
-            counted = counted.set_column(counted.schema.get_field_index(state.name), state.name, made)
-    return Built(rows=counted.cast(table.schema).sort_by([(name, "ascending") for name in table.sort_by]))
-
-
-def _events_view(connection: duckdb.DuckDBPyConnection, house: House, day: date, declared: Rollup) -> None:
-    """The relation ``events``: what arrived on ``day``, of all sources.
-
-    Its columns are kind, user_id, item_id, day, hour (counted back from the end of the day on which it
-    happened), occurred_at, arrived_at, event_id, and what the roll-up reads beside: its context, and the
-    values of its measures, null for events of a source without them.
-    """
-    followed = (house.scenario.impressions, *house.scenario.events)
-    late = max(source.late_days for source in followed)
-    days = days_between(day - timedelta(days=late), day)
-    connection.register("calendar", calendar(days, house.scenario.zone).to_arrow())
-    values = [name for name in declared.values if name not in (*_EVENT, *declared.context)]
-    parts = []
-    for source in followed:
-        files = [str(file) for file in _needed(house, events(source), day).files]
-        connection.read_parquet(files).create_view(f"arrived_{source.name}")
-        told = "exposed_at" if source.role == "impression" else "occurred_at"
-        read = [f'"{name}"' if name in source.schema.names else f'NULL AS "{name}"' for name in values]
-        columns = ", ".join(
-            ["user_id", "item_id", "day", f"{told} AS occurred_at", "arrived_at", f"{source.key} AS event_id"]
-            + [f'"{name}"' for name in declared.context]
-            + read
-        )
-        parts.append(
-            f"SELECT '{source.name}' AS kind, {columns} FROM arrived_{source.name}"  # noqa: S608
-        )
-    connection.execute("CREATE VIEW happened AS " + " UNION ALL ".join(parts))
-    if declared.bucket == "day":
-        connection.execute("CREATE VIEW events AS SELECT * FROM happened")
-    else:
-        connection.execute(_HOURS)
 
 
 def _next(day: date) -> date:

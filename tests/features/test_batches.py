@@ -33,7 +33,7 @@ NUMBER = Feature(
     encoding=Dense(spread=SPREAD),
     description="The row's own.",
 )
-TINY = replace(SCENARIO, context=(NUMBER,), views=())
+TINY = replace(SCENARIO, context=(NUMBER,), views=(), on_demand=())
 ENCODER = Encoder(Layout.of(TINY.features), empty_map())
 T0 = datetime(2026, 3, 27)
 HOUR = timedelta(hours=1)

@@ -18,7 +18,12 @@ from features.views.shop import item_popularity, item_profile, user_activity
 
 FOR_DAY = date(2026, 3, 30)
 RULE = CandidateRule(user_days=2, item_days=1, items=3)
-SHOP = replace(SCENARIO, candidates=RULE, views=(item_profile.VIEW, user_activity.VIEW, item_popularity.VIEW))
+SHOP = replace(
+    SCENARIO,
+    candidates=RULE,
+    views=(item_profile.VIEW, user_activity.VIEW, item_popularity.VIEW),
+    on_demand=(),
+)
 SNAPSHOTS: dict[str, pl.LazyFrame | None] = {
     "item_profile": pl.LazyFrame(
         {"item_id": ["a", "b"], "category": ["tea", "cups"], "brand_id": [1, 2], "price": [2.5, 3.5]}

@@ -19,10 +19,11 @@ import sql
 from features import scenarios
 from features.encodings import Dense
 from features.feature_set import REQUEST, Difference, FeatureSet
+from features.on_demand import ON_DEMAND
 from features.scenario import Scenario
 from features.scenarios.shop import CATALOGUE
 from features.scenarios.shop import SCENARIO as SHOP
-from features.versions import request_version, view_version, without_comments
+from features.versions import on_demand_version, request_version, view_version, without_comments
 from features.view import Feature, View, Windows, attribute, rate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ POPULARITY, SEQUENCE = BY_NAME["item_popularity"], BY_NAME["user_sequence"]
 SCENARIO = replace(
     SHOP,
     views=(PROFILE, ACTIVITY, POPULARITY, SEQUENCE),
+    on_demand=(),
     rollups=tuple(rollup for rollup in SHOP.rollups if rollup.name in ("user", "item")),
 )
 Change = Callable[[View], View]
@@ -187,7 +189,9 @@ def test_a_set_names_every_feature_once_in_the_order_in_which_models_read_them(n
     assert [member.name for member in told.members] == [feature.name for feature in scenario.features]
     assert [m.name for m in told.members if m.view == REQUEST] == [f.name for f in scenario.context]
     by_view = {member.view: member.view_version for member in told.members}
-    assert by_view == {**versions_of(scenario), REQUEST: request_version(scenario)}
+    expected = {**versions_of(scenario), REQUEST: request_version(scenario)}
+    assert by_view == expected | ({ON_DEMAND: on_demand_version(scenario)} if scenario.on_demand else {})
+    assert [m.name for m in told.members if m.view == ON_DEMAND] == [f.name for f in scenario.on_demand]
     assert FeatureSet.from_text(told.text) == told
     assert told.label == f"{name}@{told.version}"
 

@@ -46,7 +46,8 @@ def house(root: Path, days: Sequence[date]) -> House:
     write_logs(root / "logs", DAYS)
     opened = open_house(root)
     # The labels' completeness goes by the category of an item.
-    kept = replace(opened, scenario=replace(opened.scenario, views=(item_profile.VIEW, *VIEWS), rollups=()))
+    views_only = replace(opened.scenario, views=(item_profile.VIEW, *VIEWS), on_demand=(), rollups=())
+    kept = replace(opened, scenario=views_only)
     for day in days:
         read.run(kept, day, ())
         views.run(kept, day, ())

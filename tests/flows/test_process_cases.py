@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from shop_house import (
     TABLES,
     backfill,
     copy_house,
+    deliver,
     drop,
     live,
     live_tables,
@@ -25,19 +26,25 @@ from shop_house import (
     run,
     tree,
 )
-from shop_logs import write_logs
+from shop_logs import ITEMS, write_logs
 
 from features.bookkeeping import QUARANTINE
-from features.errors import UsageError
+from features.errors import MissingStage, UsageError
+from features.scenario import Scenario
 from features.scenarios.shop import SCENARIO
 from features.schemas import rollup, samples, view
+from features.view import View
 from flows.house import House
 from flows.request import Request
+from flows.stages import read, sample
+from flows.stages import view as views
+from flows.stale import stale_days
 
 DAYS = [date(2026, 1, 5) + timedelta(days=n) for n in range(3)]
 LAST = DAYS[-1]
 SAMPLES = samples(SCENARIO)
 USER = next(declared for declared in SCENARIO.rollups if declared.name == "user")
+PROFILE = next(one for one in SCENARIO.views if one.name == "item_profile")
 ACTIVITY = view(next(one for one in SCENARIO.views if one.name == "user_activity"), SCENARIO)
 ROOT = Path(__file__).resolve().parents[2]
 #: Makes the samples of a day and is killed when their files have their names and no commit tells of them.
@@ -139,6 +146,65 @@ def test_j03_parts_that_a_later_window_needs_are_missed_by_the_days_of_that_wind
     assert backfill(house, DAYS) == DAYS[:1]  # from equal parts follows what is there
     assert [pending(house, day) for day in DAYS] == [[], [], []]
     assert live_tables(house) == live_tables(walk.house)
+
+
+def test_j03_the_snapshot_of_a_restated_day_is_made_again_and_no_older_one_takes_its_place(
+    walk: Walk, house: House
+) -> None:
+    """Of a day before the run's own only one view's snapshot is gone; its samples are there and restated."""
+    _, middle, last = DAYS
+    drop(house, ACTIVITY, middle)
+    drop(house, SAMPLES, last)
+    # Its own run would not touch it, were it not for what it restates.
+    assert pending(house, last) == ["view", "sample"]
+    with pytest.raises(MissingStage, match=rf"^E407 .*features/user_activity of {middle}: not there"):
+        sample.run(house, last, ())
+    run(house, last)
+    assert live_tables(house) == live_tables(walk.house)
+
+
+def test_j03_parts_that_are_gone_are_made_again_by_the_run_that_counts_them(walk: Walk, house: House) -> None:
+    """Both a part of the window and the snapshot that counts it; the newest run alone."""
+    parts, end = rollup(USER, SCENARIO), LAST + timedelta(days=1)
+    drop(house, parts, DAYS[0])
+    drop(house, ACTIVITY, end)
+    run(house, LAST)
+    assert live_tables(house) == live_tables(walk.house)
+
+
+def test_a_day_that_was_never_read_is_a_gap_until_it_is(walk: Walk, tmp_path: Path) -> None:
+    """Attributes say nothing beyond their max age; a history goes as far back as its own allows."""
+    logs, first, far = walk.house.logs, DAYS[0], DAYS[2]
+    brief = replace(PROFILE, max_age_days=0)
+    wide = replace(PROFILE, max_age_days=1)
+
+    def catalogue(name: str, scenario: Scenario, days: tuple[date, ...]) -> tuple[House, dict[date, int]]:
+        house = open_house(tmp_path / name, scenario)
+        deliver(logs, house.logs, days)
+        for day in days:
+            read.run(house, day, ())
+            views.run(house, day, ())
+        table = view(PROFILE, scenario)
+        return house, {
+            day: house.store.scan(table, [day]).collect().height for day in house.store.days(table)
+        }
+
+    def alone(changed: View) -> Scenario:
+        return replace(SCENARIO, views=(changed,), on_demand=(), rollups=())
+
+    house, found = catalogue("brief", alone(brief), (first, far))
+    # Delivered on the first day: known at its end, and a day old at the start of the third.
+    assert found == {first: 0, DAYS[1]: ITEMS, far: 0, far + timedelta(days=1): ITEMS}
+    _, found = catalogue("wide", alone(wide), (first, far))
+    assert found == {first: 0, DAYS[1]: ITEMS, far: ITEMS, far + timedelta(days=1): ITEMS}
+    # Once the gap is read, what was made without it is stale.
+    deliver(logs, house.logs, [DAYS[1]])
+    read.run(house, DAYS[1], ())
+    assert list(stale_days(house, brief, {})) == [far]
+    assert views.pending(house, DAYS[1], ())
+    views.run(house, DAYS[1], ())
+    assert stale_days(house, brief, {}) == {}
+    assert house.store.scan(view(brief, house.scenario), [far]).collect().height == ITEMS
 
 
 def test_j06_a_range_that_ends_in_the_future_is_refused(walk: Walk) -> None:

@@ -196,7 +196,9 @@ def test_j08_a_column_of_a_source_stops_the_day_before_anything_is_joined(
 def with_profile(feature: Feature) -> Scenario:
     """The shop, whose products have this feature instead of their price."""
     *others, _ = PROFILE.features
-    return with_view(replace(PROFILE, features=(*others, feature)))
+    changed = replace(PROFILE, features=(*others, feature))
+    views = tuple(changed if v is PROFILE else v for v in SCENARIO.views)
+    return replace(SCENARIO, views=views, on_demand=())
 
 
 CENTS = attribute("cents", pl.Int64(), Dense(scale="log1p"), "Price in cents.")

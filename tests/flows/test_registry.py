@@ -21,6 +21,7 @@ from features.bookkeeping import ID_MAPS, METRICS, MODELS
 from features.encodings import Dense
 from features.errors import OtherFeatures
 from features.feature_set import REQUEST, FeatureSet
+from features.on_demand import ON_DEMAND
 from features.scenario import Scenario
 from features.scenarios.shop import SCENARIO
 from features.view import attribute, rate
@@ -38,6 +39,8 @@ from flows.stale import rebuild_command
 DAYS = [date(2026, 4, 7) + timedelta(days=n) for n in range(3)]
 #: A snapshot is valid at the start of every day, and at the start of the day after the last.
 VALID = [*DAYS, DAYS[-1] + timedelta(days=1)]
+#: Entries whose values are kept in the samples alone.
+OF_SAMPLES = (REQUEST, ON_DEMAND)
 LINE, TRAINED = "esmm", DAYS[:2]
 NAMELESS = 30
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,12 +112,12 @@ def by_name(house: House, day: date | None = None) -> dict[str, Entry]:
 
 def test_rows_and_nulls_are_those_that_another_reader_finds_in_the_files(first: House) -> None:
     found = by_name(first)
-    assert list(found) == [REQUEST, *(view.name for view in SCENARIO.views)]
+    assert list(found) == [REQUEST, *(view.name for view in SCENARIO.views), ON_DEMAND]
     for name, entry in found.items():
         shot = entry.snapshot
         assert shot is not None
-        table = "samples" if name == REQUEST else f"features/{name}"
-        assert shot.day == (DAYS[-1] if name == REQUEST else VALID[-1])
+        table = "samples" if name in OF_SAMPLES else f"features/{name}"
+        assert shot.day == (DAYS[-1] if name in OF_SAMPLES else VALID[-1])
         counts = ", ".join(f'count("{feature.name}")' for feature in entry.features)
         files = f"{first.store.root}/{table}/dt={shot.day}/*.parquet"
         with duckdb.connect() as peer:
@@ -129,11 +132,11 @@ def test_rows_and_nulls_are_those_that_another_reader_finds_in_the_files(first: 
 
 def test_freshness_counts_from_the_day_that_wants_a_snapshot(first: House) -> None:
     for name, entry in by_name(first).items():
-        assert (entry.age_days, entry.expired) == ((None, False) if name == REQUEST else (0, False))
+        assert (entry.age_days, entry.expired) == ((None, False) if name in OF_SAMPLES else (0, False))
     later = by_name(
         first, VALID[-1] + timedelta(days=4)
     )  # profiles are good for 3 days, the last hours for 1, all else for 7
-    assert {name: (e.age_days, e.expired) for name, e in later.items() if name != REQUEST} == {
+    assert {name: (e.age_days, e.expired) for name, e in later.items() if name not in OF_SAMPLES} == {
         "item_profile": (4, True),
         "user_activity": (4, False),
         "item_popularity": (4, False),
@@ -155,7 +158,7 @@ def test_lineage_leads_to_queries_and_raw_files_that_are_there(first: House) -> 
     found = by_name(first)
     for entry in found.values():
         for origin in entry.lineage:
-            assert (ROOT / origin.query).is_file()
+            assert origin.query is None or (ROOT / origin.query).is_file()
             assert list((first.store.root / origin.table).glob("dt=*/*.parquet"))
             if origin.files is not None:
                 assert list(first.logs.glob(origin.files.format(day=DAYS[0])))
@@ -194,6 +197,27 @@ def test_a_changed_definition_makes_days_stale_until_the_command_has_run(house: 
     assert stale(changed) == {}
     assert rebuild_command(changed, ()) is None
     assert stale(house) == {"user_activity": VALID}
+
+
+def test_a_changed_feature_on_demand_makes_the_samples_stale_until_they_are_made_again(house: House) -> None:
+    paid, cut, last_clicked = SCENARIO.on_demand
+    percent = replace(paid, expr=paid.expr * 100)
+    changed = replace(house, scenario=replace(SCENARIO, on_demand=(percent, cut, last_clicked)))
+    assert stale(changed) == {ON_DEMAND: DAYS}
+    assert by_name(changed)[ON_DEMAND].version != by_name(house)[ON_DEMAND].version
+    assert rebuild_command(changed, (), DAYS[1:]) == f"funnelcast backfill {DAYS[1]} {DAYS[-1]}"
+    before = house.store.scan(sample.samples(SCENARIO), DAYS).select("impression_id", paid.name).collect()
+    sample.run(changed, DAYS[-1], ())  # restates them all
+    assert stale(changed) == {}
+    after = house.store.scan(sample.samples(SCENARIO), DAYS).select("impression_id", paid.name).collect()
+    both = before.join(after, on="impression_id", validate="1:1").drop_nulls()
+    assert (both[f"{paid.name}_right"] == both[paid.name] * 100).all()
+    assert both.height > 100
+    extra = replace(cut, name="another")
+    added = replace(house, scenario=replace(SCENARIO, on_demand=(*SCENARIO.on_demand, extra)))
+    (shot,) = (entry.snapshot for entry in entries(added, ON_DEMAND))
+    assert shot is not None
+    assert shot.nulls["another"] == 1
 
 
 def test_a_changed_rollup_makes_the_days_stale_that_were_counted_from_it(first: House) -> None:
@@ -239,10 +263,10 @@ def other_features() -> Scenario:
     """The shop with a feature more, one less and one changed."""
     scenario = with_prior(0.3)
     profile, *rest = scenario.views
-    category, brand, _ = profile.features
+    category, _, price = profile.features
     cents = attribute("cents", pl.Int64(), Dense(scale="log1p"), "Price in cents.")
     cents = replace(cents, expr=(pl.col("price") * 100).round().cast(pl.Int64))
-    return replace(scenario, views=(replace(profile, features=(category, brand, cents)), *rest))
+    return replace(scenario, views=(replace(profile, features=(category, cents, price)), *rest))
 
 
 def test_a_line_refuses_to_go_on_from_a_model_of_other_features_and_does_as_it_advises(house: House) -> None:
@@ -260,7 +284,7 @@ def test_a_line_refuses_to_go_on_from_a_model_of_other_features_and_does_as_it_a
     assert (caught.value.code, caught.value.exit_code) == ("E410", 4)
     assert f"model {LINE} of {TRAINED[-1]}: was trained with feature set " in said
     assert f"{FeatureSet.of(SCENARIO).label}, now it is {FeatureSet.of(changed.scenario).label}: " in said
-    assert "added cents; removed price; changed user_conversion_per_click_3d. Next: " in said
+    assert "added cents; removed brand_id; changed user_conversion_per_click_3d. Next: " in said
     assert f"funnelcast backfill {DAYS[0]} {last} trains the line anew" in said
     assert [house.store.snapshot(table) for table in tables] == before
 
@@ -303,11 +327,29 @@ def test_one_view_is_shown_with_its_fields_and_its_lineage(say: Say) -> None:
     assert "sql/rollups/shop/user.sql" in shown
     assert "events/click, by sql/logs/shop/click.sql, raw click/dt={day}/*.parquet" in shown
     assert "surface" in say("--view", REQUEST)
+    assert "clocks    occurred_at, known at arrived_at" in say("--view", "item_price")
+
+
+def test_features_on_demand_lead_to_the_columns_and_views_that_they_read(say: Say) -> None:
+    shown = say("--view", ON_DEMAND)
+    assert (
+        "price_per_mean_paid from item_profile.price, user_value.user_conversion_amount_cents_mean_3d"
+        in shown
+    )
+    assert "is_last_clicked from request.item_id, user_value.user_click_item_id_last_3d" in shown
+    tables = ("features/user_value", "features/item_profile", "features/item_price", "events/exposure")
+    assert all(table in shown for table in tables)
+    assert "features/user_now" not in shown
+    assert f"newest    {DAYS[-1]}" in shown
 
 
 def test_machines_are_told_everything(say: Say) -> None:
     told = json.loads(say("--json"))
-    assert [view["name"] for view in told["views"]] == [REQUEST, *(view.name for view in SCENARIO.views)]
+    assert [view["name"] for view in told["views"]] == [
+        REQUEST,
+        *(view.name for view in SCENARIO.views),
+        ON_DEMAND,
+    ]
     fields = [field for view in told["views"] for field in view["fields"]]
     assert [field["name"] for field in fields] == [feature.name for feature in SCENARIO.features]
     assert [field["description"] for field in fields] == [f.description for f in SCENARIO.features]
@@ -316,6 +358,8 @@ def test_machines_are_told_everything(say: Say) -> None:
     assert (profile["wanted"], profile["age_days"], profile["max_age_days"]) == (str(VALID[-1]), 0, 3)
     (alone,) = json.loads(say("--view", "item_profile", "--json"))["views"]
     assert alone == profile
+    (last_clicked,) = (field for field in fields if field["name"] == "is_last_clicked")
+    assert last_clicked["reads"] == ["request.item_id", "user_value.user_click_item_id_last_3d"]
 
 
 def test_a_score_leads_to_its_features_by_way_of_its_model(say: Say, first: House) -> None:
@@ -386,7 +430,7 @@ def test_a_set_that_two_days_do_not_share_is_told_apart(
     show(changed, view=None, feature_set=None, line=LINE, day=None, as_json=False)
     shown = capsys.readouterr().out
     assert (
-        f"Declared now: {FeatureSet.of(changed.scenario).label}. Since then: added cents; removed price"
+        f"Declared now: {FeatureSet.of(changed.scenario).label}. Since then: added cents; removed brand_id"
         in shown
     )
     show(changed, view="item_profile", feature_set=None, line=None, day=None, as_json=False)

@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from shop_logs import write_logs
 
 from features.candidates import from_log, from_rule
+from features.on_demand import inputs
 from features.samples import join_views
 from features.scenario import Scenario
 from features.schemas import events, samples, view
@@ -52,6 +53,14 @@ class Walk:
     @property
     def daily(self) -> list[View]:
         return [one for one in self.scenario.views if one.freshness == "daily"]
+
+    def on_demand(self, known: set[str]) -> list[str]:
+        """The features on demand that read nothing but these columns, or what follows from them."""
+        found: list[str] = []
+        for feature in self.scenario.on_demand:
+            if set(inputs(feature)) <= known | set(found):
+                found.append(feature.name)
+        return found
 
     def snapshots(self, day: date) -> dict[str, pl.LazyFrame | None]:
         """What scoring for a day joins: the snapshots that are valid at its start and no others."""
@@ -89,6 +98,9 @@ def walk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: Walk) -> None:
     context = [feature.name for feature in walk.scenario.context]
     names = list(dict.fromkeys([*context, *(f.name for one in walk.daily for f in one.features)]))
+    on_demand = walk.on_demand(set(names))
+    assert on_demand == (["price_per_mean_paid", "is_last_clicked"] if walk.scenario.on_demand else [])
+    names += on_demand
     for day in walk.days:
         trained = walk.house.store.scan(samples(walk.scenario), [day]).collect()
         blocks = list(from_log(walk.shown(day), walk.scenario, walk.snapshots(day), BLOCK))
@@ -103,12 +115,14 @@ def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: W
         if day != walk.days[0]:  # before the first day nothing was known
             for one in walk.daily:
                 assert all(trained[feature.name].n_unique() > 1 for feature in one.features), one.name
+            assert all(trained[name].n_unique() > 1 for name in on_demand)
 
 
 def test_a_pair_that_the_rule_makes_has_the_features_of_its_sample(walk: Walk) -> None:
     """What the context does not touch; the rule gives every user the context of their last impression."""
     of_ids = [one for one in walk.daily if set(one.keys) <= {"user_id", "item_id"}]
     names = [feature.name for one in of_ids for feature in one.features]
+    names += walk.on_demand({"user_id", "item_id", *names})
     store, scenario, day = walk.house.store, walk.scenario, walk.days[-1]
     assert len(of_ids) >= 3
     known = walk.days[:-1]

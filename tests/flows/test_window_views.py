@@ -43,7 +43,7 @@ def house(root: Path, days: Sequence[date] = DAYS) -> House:
     opened = open_house(root)
     assert {one.name for one in VIEWS} <= {one.name for one in opened.scenario.views}
     # The labels' completeness goes by the category of an item.
-    kept = replace(opened, scenario=replace(opened.scenario, views=(item_profile.VIEW, *VIEWS)))
+    kept = replace(opened, scenario=replace(opened.scenario, views=(item_profile.VIEW, *VIEWS), on_demand=()))
     for day in days:
         read.run(kept, day, ())
     return kept

@@ -14,6 +14,7 @@ VIEW = View(
             expr=pl.col("price_cents"),
             dtype=pl.Int64(),
             encoding=Dense(scale="log1p", center=7.5, flag=True),
+            range=(0, float("inf")),
             description="Price in cents as of the last change that was known, up to a week old.",
         ),
     ),
