@@ -17,12 +17,17 @@ from models.row_optimizer import RowOptimizer
 
 
 class LazyAdam(RowOptimizer):
-    """Adam (Kingma, Ba, ICLR 2015, Algorithm 1) applied to the rows that a batch touched.
+    """Adam applied to the rows that a batch touched.
 
     Each row has its own step count, so the bias correction of an id that appears for the first time is
     that of a first step, however long the table has been trained. Gradients of the same row are summed
     before the update, in the order of the batch, so results repeat to the bit. The padding row never
     moves. Work and memory traffic of a step depend on N, never on R.
+
+    Equation: ``w -= rate m / (sqrt(v) + epsilon)`` with bias-corrected moments.
+    Source: Kingma, Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, Algorithm 1.
+    Use: as the default.
+    Cost: two numbers beside every weight, and a count per row.
 
     Args:
         weight_RD: the table; changed in place.

@@ -21,7 +21,7 @@ class MMoE(Architecture):
 
     Equation: ``f_h = sum_e softmax(W_h x)_e expert_e(x)``, ``logit_h = tower_h(f_h)``.
     Source: Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts,
-    KDD 2018, equations 6-8; OMoE is its equation 5.
+    KDD 2018, section 4; OMoE is its baseline with one gate.
     Use: where objectives are related, but not equally on all rows.
     Cost: E experts, H gates of one linear layer.
 

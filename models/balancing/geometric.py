@@ -18,7 +18,7 @@ class Geometric(Balancer):
 
     Equation: ``L = (prod_k L_k) ** (1 / K)``.
     Source: Chennupati et al., MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy for
-    Multi-Task Learning, CVPR Workshops 2019, equation 2 (GLS).
+    Multi-Task Learning, CVPR Workshops 2019 (GLS).
     Use: where losses differ by orders of magnitude and nothing is to be learned or tuned.
     Cost: none.
 

@@ -23,8 +23,8 @@ class GradNorm(Balancer):
 
     Equation: ``min_w sum_k |w_k n_k - mean_j(w_j n_j) r_k ** alpha|`` with ``n_k = |grad_W L_k|`` and the
     target held fixed; ``sum_k w_k = K``.
-    Source: Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018, equations
-    1-2 and Algorithm 1.
+    Source: Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing, ICML 2018,
+    Algorithm 1.
     Use: where one objective overwhelms the shared layers.
     Cost: K partial backward passes, to the last shared layer.
 

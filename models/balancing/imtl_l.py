@@ -17,7 +17,7 @@ class IMTLL(Balancer):
     An objective without a row in the batch (loss exactly 0) has no say, as in ``Uncertainty``.
 
     Equation: ``L = sum_k exp(s_k) L_k - s_k``.
-    Source: Liu et al., Towards Impartial Multi-task Learning, ICLR 2021, section 3.2 (IMTL-L).
+    Source: Liu et al., Towards Impartial Multi-task Learning, ICLR 2021 (IMTL-L).
     Use: as ``Uncertainty``, with twice its weights.
     Cost: K parameters.
 

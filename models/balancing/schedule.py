@@ -20,7 +20,7 @@ class Schedule(Balancer):
     is part of the state: it goes on from day to day.
 
     Equation: ``L = sum_k w_k g_k ** t L_k``.
-    Source: Tang et al., Progressive Layered Extraction, RecSys 2020, equation 9.
+    Source: Tang et al., Progressive Layered Extraction, RecSys 2020 (its loss weights).
     Use: to let one objective lead at first, and another later.
     Cost: none.
 

@@ -27,7 +27,7 @@ class MultiIPW(EntireSpace):
 
     Equation: ``L = mean_D e(o, pCTR) + mean_D o e(r, pCVR) / sg(max(pCTR, floor))``.
     Source: Zhang et al., Large-scale Causal Approaches to Debiasing Post-click Conversion Rate Estimation
-    with Multi-task Learning, WWW 2020, section 4.1. The clip is not the paper's.
+    with Multi-task Learning, WWW 2020. The clip is not the paper's.
     Use: where clicks are strongly selected and enough clicks convert.
     Cost: no head and no pass of its own; more variance than ``Masked``.
 

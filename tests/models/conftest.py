@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -14,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import models
 from features.funnel import Funnel, Objective
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.balancing.static import Static
 from models.batch import Batch, InputSpec
+from models.choices import concrete
 from models.entire_space.base import EntireSpace
 from models.entire_space.esmm import ESMM
 from models.heads import Heads
@@ -27,17 +24,6 @@ from models.inputs import Entry, Inputs, flat
 from models.interaction.base import Interaction
 from models.line import Line
 from models.towers import Towers
-
-
-def concrete(base: type) -> list[type]:
-    """Classes under models/ that fulfil a contract."""
-    found: set[type] = set()
-    for module in pkgutil.walk_packages(models.__path__, "models."):
-        for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(cls, base) and not inspect.isabstract(cls):
-                found.add(cls)
-    return sorted(found, key=lambda cls: cls.__name__)
-
 
 FAMILIES = {
     "architecture_class": Architecture,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from features.funnel import Funnel
 from models.architecture import Architecture
 from models.balancing.base import Balancer, Leaves
 from models.batch import Batch
+from models.choices import describe, page
 from models.entire_space.base import EntireSpace, Labels
 from models.heads import Heads
 from models.inputs import Inputs
@@ -113,12 +115,23 @@ def test_the_last_shared_layer_is_one_of_the_shared(
     assert last is None or any(last is parameter for parameter in model.shared_parameters())
 
 
-def test_every_choice_says_what_it_is_and_when_to_use_it(
-    architecture_class: type, interaction_class: type, method_class: type, balancer_class: type
-) -> None:
-    for choice in (architecture_class, interaction_class, method_class, balancer_class):
-        told = {line.strip().split(":")[0] for line in (choice.__doc__ or "").splitlines() if ":" in line}
-        assert {"Equation", "Source", "Use", "Cost"} <= told, choice.__name__
+def test_the_page_of_models_is_that_of_the_docstrings() -> None:
+    """Also: every choice says its equation, its source, when to use it and what it costs."""
+    written = Path(__file__).parents[2] / "docs" / "models.md"
+    assert written.read_text() == page(), "run: python -m models.choices > docs/models.md"
+
+
+def test_a_choice_that_does_not_say_its_cost_is_named() -> None:
+    class Silent:
+        """A choice.
+
+        Equation: ``x``.
+        Source: nobody.
+        Use: never.
+        """
+
+    with pytest.raises(ValueError, match=r"Silent has no line 'Cost:'"):
+        describe(Silent)
 
 
 @pytest.mark.parametrize("losses", [(0.7, 0.02, 0.4), (0.7, 0.0, 0.4)])
