@@ -19,6 +19,12 @@ def _he_uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Para
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
 
 
+def uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    """Initial weights of a linear map without ReLU behind it: variance ``1 / fan_in``."""
+    bound = math.sqrt(3.0 / fan_in)
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound, generator=generator))
+
+
 class Networks(nn.Module):
     """Multilayer perceptrons of equal shape with ReLU after every layer, as a few wide products.
 
@@ -124,10 +130,8 @@ class ObjectiveTowers(nn.Module):
         super().__init__()
         groups, per_group = (1, num_objectives) if same_input else (num_objectives, 1)
         self.hidden = Networks(width, layers, groups=groups, per_group=per_group, generator=generator)
-        bound = math.sqrt(3.0 / layers[-1])  # variance 1 / I: the logit starts on the scale of its input
-        self.weight_KO1 = nn.Parameter(
-            torch.empty(num_objectives, layers[-1], 1).uniform_(-bound, bound, generator=generator)
-        )
+        # the logit starts on the scale of its input
+        self.weight_KO1 = uniform(num_objectives, layers[-1], 1, fan_in=layers[-1], generator=generator)
         self.bias_K11 = nn.Parameter(torch.zeros(num_objectives, 1, 1))
 
     def forward(self, x_GBI: Tensor) -> Tensor:

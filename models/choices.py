@@ -30,8 +30,9 @@ _LABELS = ("Equation", "Source", "Use", "Cost")
 _HEAD = """# Models: what a recipe chooses from
 
 A model line is an architecture, a feature interaction, an entire-space method and a balancer; any of one kind
-goes with any of the others. This page is made from the docstrings (`python -m models.choices > docs/models.md`),
-which say more: settings, shapes, errors. Sampling policies are in `features/sampling/`.
+goes with any of the others. This page is made from the docstrings, by
+`python -m models.choices > docs/models.md`. They say more: settings, shapes, errors. Sampling policies are in
+`features/sampling/`.
 """
 
 

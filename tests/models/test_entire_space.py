@@ -21,6 +21,7 @@ from models.entire_space.escm2_ips import ESCM2IPS
 from models.entire_space.esmm import ESMM
 from models.entire_space.masked import Masked
 from models.entire_space.multi_ipw import MultiIPW
+from models.entire_space.ordered import Ordered
 
 
 @settings(max_examples=30, deadline=None)
@@ -129,6 +130,18 @@ def test_division_divides_and_never_exceeds_one(make_tree: Callable[..., Funnel]
     np.testing.assert_allclose(conditional_BK[0].exp(), [click, conversion / click], rtol=1e-12)
     assert joint_BK[1, 1] == joint_BK[1, 0]
     assert conditional_BK[1, 1] == 0
+
+
+def test_ordered_prices_a_child_above_its_parent(rows: dict[str, Any]) -> None:
+    p = 1 / (1 + np.exp(-rows["logits_BK"].numpy()))
+    trains, weight = rows["trains_BK"].numpy(), rows["weight_B"].numpy()
+    want = costs(Division(), rows).numpy().copy()
+    for k in (1, 2):
+        above = [max(p[i, k] - p[i, 0], 0) * weight[i] for i in range(24) if trains[i, k]]
+        want[k] += 0.6 * sum(above) / weight[trains[:, k]].sum()
+    np.testing.assert_allclose(costs(Ordered(), rows), want, rtol=1e-10)
+    with pytest.raises(ValueError, match="above 0"):
+        Ordered(alpha=0.0)
 
 
 def by_propensity(rows: dict[str, Any], k: int, parent: int, floor: float) -> float:

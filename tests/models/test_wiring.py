@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.aitm import AITM, Transfer
 from models.architecture import Architecture
 from models.blocks import Gate, Networks, ObjectiveTowers, mix
 from models.heads import Heads
@@ -173,6 +174,44 @@ def test_single_task_gives_every_objective_vectors_of_its_own(
     given = make_inputs(40, K)
     expected = [tower_of(model.towers, k, given.x_SBX[k].numpy()) for k in range(K)]
     np.testing.assert_allclose(model(given).detach(), np.stack(expected, axis=1), rtol=1e-10)
+
+
+def transferred(step: Transfer, above: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """AITM row by row: softmax over two sources of scaled products, of values."""
+    hand, bias, value, key, query = (
+        p.detach().numpy() for p in (step.hand_AA, step.hand_A, step.value_AA, step.key_AA, step.query_AA)
+    )
+    rows = []
+    for a, q in zip(np.maximum(above @ hand + bias, 0), own, strict=True):
+        scores = np.exp([(u @ key) @ (u @ query) / np.sqrt(len(q)) for u in (a, q)])
+        rows.append(sum(w * (u @ value) for w, u in zip(scores / scores.sum(), (a, q), strict=True)))
+    return np.array(rows)
+
+
+def test_aitm_hands_representations_down_the_funnel(generator: torch.Generator) -> None:
+    """Click, conversion given click, like given click, refund given conversion."""
+    heads = Heads((None, 0, 0, 1), 4)
+    model = AITM(ENTRY, heads, layers=(6, 4), generator=generator).double()
+    x = inputs().numpy()
+    own = [network_of(network, 0, x) for network in model.networks]
+    z = [own[0]]
+    for h, parent in ((1, 0), (2, 0), (3, 1)):
+        z.append(transferred(model.transfers[str(h)], z[parent], own[h]))
+    weight, bias = model.weight_HA.detach().numpy(), model.bias_H.detach().numpy()
+    expected = np.stack([z[h] @ weight[h] + bias[h] for h in range(4)], axis=1)
+    np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_aitm_shares_the_networks_of_heads_that_others_follow(generator: torch.Generator) -> None:
+    model = drawn(AITM(ENTRY, Heads((None, 0, 1), 3), layers=(6, 4), generator=generator))
+    moved = reach(model)
+    reached = {name: [bool(m.any()) for m in by_head] for name, by_head in moved.items()}
+    assert reached["networks.0.weights.0"] == [True, True, True]
+    assert reached["networks.1.weights.0"] == [False, True, True]
+    assert reached["networks.2.weights.0"] == [False, False, True]
+    assert reached["transfers.1.value_AA"] == [False, True, True]
+    assert reached["transfers.2.value_AA"] == [False, False, True]
+    assert_shared_is_declared(model)
 
 
 @pytest.mark.parametrize("one_gate", [False, True])
