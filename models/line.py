@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from features.funnel import Funnel
 from models.architecture import Architecture
-from models.balancing.base import Balancer, Leaves
+from models.balancing.base import Balancer
 from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding
 from models.entire_space.base import EntireSpace, Labels
@@ -127,8 +127,8 @@ class Line:
             bag_lengths=spec.bag_lengths,
             generator=_generator(seed, "embedding"),
         )
-        balancing = balancer(len(funnel), len(network.shared_parameters()))
-        leaves = _leaves(network, torch.empty(0))
+        leaves = network.leaves(torch.empty(0))
+        balancing = balancer(len(funnel), len(leaves.shared))
         return cls(
             spec,
             funnel,
@@ -172,7 +172,7 @@ class Line:
         losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
         refuse_losses(losses_K.detach(), self.funnel, self.steps + 1)
         self.dense_optimizer.zero_grad(set_to_none=True)
-        leaves = _leaves(self.network, vectors_BPD)
+        leaves = self.network.leaves(vectors_BPD)
         self.balancer.backward(losses_K, leaves)
         vectors_grad = self.balancer.vectors_gradient(leaves)
         refuse_gradients(self._gradients(vectors_grad), self.steps + 1)
@@ -228,10 +228,7 @@ class Line:
         for name, tensor in self.embedding_optimizer.state().items():
             state[f"embedding_optimizer.{name}"] = tensor
         state |= {f"average.{name}": tensor for name, tensor in self._average.items()}
-        modules: tuple[tuple[str, nn.Module], ...] = (
-            ("network", self.network),
-            ("balancer", self.balancer),
-        )
+        modules: tuple[tuple[str, nn.Module], ...] = (("network", self.network), ("balancer", self.balancer))
         for part, module in modules:
             for name, tensor in module.state_dict().items():
                 state[f"{part}.{name}"] = tensor
@@ -295,16 +292,6 @@ class Line:
         for part, module in (("network", self.network), ("balancer", self.balancer)):
             gradients |= {f"{part}.{name}": p.grad for name, p in module.named_parameters()}
         return gradients
-
-
-def _leaves(network: Network, vectors_BPD: Tensor) -> Leaves:
-    last = network.architecture.last_shared()
-    return Leaves(
-        vectors_BPD,
-        tuple(network.shared_parameters()),
-        tuple(network.own_parameters()),
-        vectors_BPD if last is None else last,
-    )
 
 
 def _generator(seed: int, part: str) -> torch.Generator:

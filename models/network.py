@@ -1,7 +1,8 @@
 """From embedding vectors to logits: a feature interaction with an architecture on top.
 
 Shapes: B rows, F fields and bags, D numbers per vector, S embedding spaces, E = S * D numbers that the table
-holds for an id, Q quantities, H heads, L positions of one bag.
+holds for an id, Q quantities, H heads, L positions of one bag,
+P looked-up positions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
+from models.balancing.base import Leaves
 from models.batch import InputSpec
 from models.heads import Heads
 from models.inputs import Entry, Inputs
@@ -67,14 +69,13 @@ class Network(nn.Module):
         logits_BH: Tensor = self.architecture(Inputs(x_SBX, vectors_SBFD, dense_BQ, bags_SBLD, filled_BL))
         return logits_BH if term_BH is None else logits_BH + term_BH
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that more than one head's logit reaches."""
-        return [*self.interaction.shared_parameters(), *self.architecture.shared_parameters()]
-
-    def own_parameters(self) -> list[nn.Parameter]:
-        """All others: every element of them serves one head."""
-        shared = {id(parameter) for parameter in self.shared_parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in shared]
+    def leaves(self, vectors_BPE: Tensor) -> Leaves:
+        """Where the gradients of a batch with these vectors end."""
+        shared = [*self.interaction.shared_parameters(), *self.architecture.shared_parameters()]
+        known = {id(parameter) for parameter in shared}
+        own = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        last = self.architecture.last_shared()
+        return Leaves(vectors_BPE, tuple(shared), tuple(own), vectors_BPE if last is None else last)
 
     def _by_space(self, vectors_BFE: Tensor) -> Tensor:
         rows, fields, numbers = vectors_BFE.shape
