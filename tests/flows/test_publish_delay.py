@@ -130,7 +130,7 @@ def test_snapshots_and_impressions_see_what_was_published_and_another_delay_is_a
     for day in DAYS:
         impressions = house.store.scan(events(house.scenario.impressions)).filter(pl.col("day") == day)
         shown = impressions.select("impression_id", "item_id", "exposed_at")
-        values = at_impressions.values_of(house, VIEW, day, shown)["current_price_cents"]
+        values = at_impressions.values_of(house, VIEW, day)(shown)["current_price_cents"]
         for (_, item, at), price in zip(shown.collect().iter_rows(), values, strict=True):
             assert price == at_instant(told.get(item, []), at)
             of_the_day += price != at_instant(told.get(item, []), day_start(day, ZONE))
