@@ -31,6 +31,7 @@ from flows.stages import view as views
 from flows.stages.record import StageRecord
 from models.balancing.static import Static
 from models.entire_space.base import EntireSpace
+from models.entire_space.division import Division
 from models.entire_space.esmm import ESMM
 from models.entire_space.masked import Masked
 from models.towers import Towers
@@ -209,3 +210,13 @@ def test_a_policy_that_the_funnel_does_not_allow_is_refused_by_name(monkeypatch:
     with pytest.raises(UsageError, match=r"'conversion' is given 'click'.*down-sample 'click'"):
         recipes.get("shop", "mine")
     assert recipes.get("shop", "ple").sampling == Everything()
+
+
+def test_odds_that_a_method_cannot_put_right_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(
+        monkeypatch,
+        "mine",
+        lambda: recipe("mine", Division(), NegativeDown(objectives=("click",), rate=0.5)),
+    )
+    with pytest.raises(UsageError, match=r"NegativeDown changes the odds .* Division cannot"):
+        recipes.get("shop", "mine")
