@@ -68,14 +68,14 @@ class EntireSpace(ABC):
         chained: the joint probability is the product of the conditional ones along the path, each by the
             head of its own objective; sampling policies that change the odds of an objective ask for it.
         detaches: a factor of some loss is held fixed in its gradient, which then is not its derivative.
-        loose: on few rows the size of joint probabilities may be off by a quarter, be it that the loss draws
-            them away from what was seen, be it that its weights vary much; their order is as good.
+        holds_size: where propensities are right, the loss is least at probabilities of the size that was
+            seen. Else what is given another needs calibration before its size means anything.
     """
 
     own_space: ClassVar[bool] = False
     chained: ClassVar[bool] = True
     detaches: ClassVar[bool] = False
-    loose: ClassVar[bool] = False
+    holds_size: ClassVar[bool] = True
 
     def check(self, funnel: Funnel) -> None:  # noqa: B027 - most methods run on every funnel
         """Refuse a funnel that the method cannot be meant for.
@@ -127,6 +127,11 @@ def inside(y_BK: Tensor, trains_BK: Tensor, funnel: Funnel, k: int) -> Tensor:
 def below(funnel: Funnel) -> tuple[int, ...]:
     """Places of the objectives that are given another."""
     return tuple(k for k, objective in enumerate(funnel) if objective.given is not None)
+
+
+def twins(funnel: Funnel) -> Heads:
+    """A head per objective, then a second one for each that is given another, following what it is given."""
+    return Heads.of(funnel, tuple(funnel.parent_index(funnel.objectives[k]) for k in below(funnel)))
 
 
 def mean(error_B: Tensor, counts_B: Tensor, weight_B: Tensor) -> Tensor:

@@ -6,14 +6,13 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads and one per
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from features.funnel import Funnel
-from models.entire_space.base import Labels, Term, below, inside, mean
+from models.entire_space.base import Labels, Term, below, inside, mean, twins
 from models.entire_space.chain import log_reach
 from models.entire_space.esmm import ESMM
 from models.entire_space.multi_ipw import MultiIPW
@@ -46,8 +45,6 @@ class DCMT(MultiIPW):
         ValueError: lambda is not above 0, or the floor is no probability above 0.
     """
 
-    loose: ClassVar[bool] = True
-
     def __init__(self, *, constraint: float = 1e-3, floor: float = 0.05) -> None:
         super().__init__(floor=floor)
         if constraint <= 0:
@@ -56,7 +53,7 @@ class DCMT(MultiIPW):
 
     def heads(self, funnel: Funnel) -> Heads:
         """One per objective, then the counterfactual ones, which follow what their objective is given."""
-        return Heads.of(funnel, tuple(funnel.parent_index(funnel.objectives[k]) for k in below(funnel)))
+        return twins(funnel)
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Joint errors of all; factual, counterfactual and their price for what is given another."""

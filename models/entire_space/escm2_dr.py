@@ -6,7 +6,6 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads and one per
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -36,9 +35,6 @@ class ESCM2DR(MultiDR):
     Raises:
         ValueError: a weight is not above 0, the floor is no probability above 0, or another imputation.
     """
-
-    # the joint loss holds the size
-    loose: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -6,14 +6,14 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads and one per
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from features.funnel import Funnel
-from models.entire_space.base import Labels, Term, below, inside, mean
+from models.entire_space.base import Labels, Term, below, inside, mean, twins
 from models.entire_space.chain import log_reach
 from models.entire_space.multi_ipw import MultiIPW
 from models.heads import Heads
@@ -56,8 +56,6 @@ class MultiDR(MultiIPW):
         ValueError: the floor is no probability above 0, the weight is not above 0, or another imputation.
     """
 
-    loose: ClassVar[bool] = True
-
     def __init__(self, *, floor: float = 0.05, imputation: float = 1.0, imputes: Imputes = "label") -> None:
         super().__init__(floor=floor)
         if imputation <= 0:
@@ -68,7 +66,7 @@ class MultiDR(MultiIPW):
 
     def heads(self, funnel: Funnel) -> Heads:
         """One per objective, then the imputations of those below another, which follow what it is given."""
-        return Heads.of(funnel, tuple(funnel.parent_index(funnel.objectives[k]) for k in below(funnel)))
+        return twins(funnel)
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """The estimate of the error over all impressions, and what teaches the imputation."""

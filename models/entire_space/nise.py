@@ -20,7 +20,9 @@ class NISE(EntireSpace):
     """No joint loss; the label where the parent happened, the prediction as a pseudo-label where not.
 
     The pseudo-label is not held fixed: ``e(p, p)`` is the entropy of p, which draws p away from 1/2. (Held
-    fixed, its gradient would be exactly 0.) Rare conversions are drawn towards 0 on rows without a click.
+    fixed, its gradient would be exactly 0.) Nothing holds the size of p on rows without a click: rare
+    conversions are drawn towards 0, and where conversions were frequent (a planted funnel, 16,000 rows, one
+    pass, four seeds, two networks) pCVR came out at 0.4 to 1.9 times the truth on average.
 
     The loss of an objective that is given another is brought to the size of its parent's, with a factor that
     is held fixed. A batch in which the parent trains no row takes the size 1.
@@ -29,7 +31,7 @@ class NISE(EntireSpace):
     ``w = alpha sg(min(L_CTR / L_CVR, beta))``.
     Source: Huang et al., Utilizing Non-click Samples via Semi-supervised Learning for Conversion Rate
     Prediction, RecSys 2024; equation after the authors' published code.
-    Use: where a conversion is likely enough once clicked, and missing clicks must not count as failures.
+    Use: for the order alone, where missing clicks must not count as failures; calibrate what it publishes.
     Cost: no head and no pass of its own.
 
     Args:
@@ -41,7 +43,7 @@ class NISE(EntireSpace):
     """
 
     detaches: ClassVar[bool] = True
-    loose: ClassVar[bool] = True
+    holds_size: ClassVar[bool] = False
 
     def __init__(self, *, alpha: float = 1.0, beta: float = 50.0) -> None:
         if min(alpha, beta) <= 0:

@@ -201,22 +201,21 @@ def test_a_policy_for_own_spaces_is_refused_with_a_method_of_the_entire_space(li
         recipe("mine", ESMM(), LINES[line][1])
 
 
-def test_a_policy_that_the_funnel_does_not_allow_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "objective", "message"),
+    [
+        (ESMM(), "conversion", r"'conversion' is given 'click'.*down-sample 'click'"),
+        (Division(), "click", r"NegativeDown changes the odds .* Division cannot"),
+    ],
+)
+def test_odds_that_funnel_or_method_cannot_put_right_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, method: EntireSpace, objective: str, message: str
+) -> None:
     offer(
         monkeypatch,
         "mine",
-        lambda: recipe("mine", ESMM(), NegativeDown(objectives=("conversion",), rate=0.5)),
+        lambda: recipe("mine", method, NegativeDown(objectives=(objective,), rate=0.5)),
     )
-    with pytest.raises(UsageError, match=r"'conversion' is given 'click'.*down-sample 'click'"):
+    with pytest.raises(UsageError, match=message):
         recipes.get("shop", "mine")
     assert recipes.get("shop", "ple").sampling == Everything()
-
-
-def test_odds_that_a_method_cannot_put_right_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(
-        monkeypatch,
-        "mine",
-        lambda: recipe("mine", Division(), NegativeDown(objectives=("click",), rate=0.5)),
-    )
-    with pytest.raises(UsageError, match=r"NegativeDown changes the odds .* Division cannot"):
-        recipes.get("shop", "mine")

