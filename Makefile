@@ -14,7 +14,7 @@ test: $(READY)  ## style, types, import contracts and the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## what starts servers or runs for minutes
 	$(BIN)/pytest -m slow
