@@ -76,9 +76,13 @@ def seeded(seed: int, step: Tensor) -> Iterator[None]:
 
 
 def _gramian(found: list[list[Tensor]]) -> Tensor:
-    """Inner products of K gradients, each in parts; in float64, as they may be tiny and nearly parallel."""
+    """Inner products of K gradients, each in parts.
+
+    In float64: gradients differ by orders of magnitude and may be parallel, and what comes of it must not have
+    an eigenvalue below 0.
+    """
     gramian_KK = torch.zeros(len(found), len(found), dtype=torch.float64)
     for grads_K in zip(*found, strict=True):
-        rows_KN = torch.stack([grad.flatten() for grad in grads_K])
+        rows_KN = torch.stack([grad.flatten() for grad in grads_K]).double()
         gramian_KK += rows_KN @ rows_KN.T
     return gramian_KK

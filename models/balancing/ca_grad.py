@@ -25,8 +25,8 @@ _STATIONARY = 1e-4
 class CAGrad(Aggregated):
     """The mean gradient, moved within a ball so that the least improved objective improves most.
 
-    Where some weighted mean of the gradients is 0, nothing improves all objectives, and there is no update
-    of what is shared.
+    Where the worst case, the weighted mean ``g_w``, is 0, nothing in the ball improves all objectives, and
+    there is no update of what is shared.
 
     Equation: ``d = g_0 + c |g_0| g_w / |g_w|``, ``w = argmin w . (G g_0) + c |g_0| |g_w|`` on the simplex,
     with ``g_w = sum_k w_k g_k`` and ``g_0`` the mean.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.balancing.aggregated import Aggregated
 
-_REGULARIZATION = 1e-9
+_REGULARIZATION = 1e-12
 """Share of its diagonal that is added to a Gramian: where some weighted sum of the gradients is 0, weights
 would grow without end."""
 

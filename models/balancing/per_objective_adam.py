@@ -75,4 +75,5 @@ class PerObjectiveAdamW(torch.optim.AdamW):
         steps_K = state["step"].clamp(min=1)
         moment_K = state["exp_avg"] * (present_K / (1 - decay**steps_K)).view(wide)
         root_K = (state["exp_avg_sq"] / (1 - decay_square**steps_K).view(wide)).sqrt_()
-        return moment_K.div_(root_K.add_(group["eps"])).sum(dim=0)
+        total: Tensor = moment_K.div_(root_K.add_(group["eps"])).sum(dim=0)
+        return total

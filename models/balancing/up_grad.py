@@ -37,7 +37,7 @@ class UPGrad(Aggregated):
         ValueError: regularization is not above 0.
     """
 
-    def __init__(self, num_objectives: int, num_shared: int, *, regularization: float = 1e-8) -> None:
+    def __init__(self, num_objectives: int, num_shared: int, *, regularization: float = 1e-12) -> None:
         del num_objectives, num_shared
         super().__init__()
         if regularization <= 0:
@@ -71,7 +71,8 @@ def _projected(u_J: Array, gramian_JJ: Array) -> Array:
     """With ``z = v - u``: z >= 0, ``G v >= 0``, and for every objective one of both is 0."""
     norm_J = np.sqrt(gramian_JJ.diagonal())
     free_J = np.zeros(len(u_J), dtype=np.bool_)
-    while True:
+    # no more sets than these can be free; only rounding would come to an end here
+    for _ in range(2 ** len(u_J)):
         v_J = u_J.copy()
         if free_J.any():
             pull_J = gramian_JJ[free_J][:, ~free_J] @ u_J[~free_J]
@@ -79,6 +80,7 @@ def _projected(u_J: Array, gramian_JJ: Array) -> Array:
         # cut far above rounding, which could turn an index back and forth
         wrong_J = np.where(free_J, (v_J - u_J) * norm_J, gramian_JJ @ v_J / norm_J) < -1e-10
         if not wrong_J.any():
-            return v_J
+            break
         first = wrong_J.argmax()
         free_J[first] = ~free_J[first]
+    return v_J
