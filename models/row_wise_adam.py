@@ -69,7 +69,7 @@ class RowWiseAdam(RowOptimizer):
         size_UK = grad_UKD.square().mean(dim=2)
         reached_UK = size_UK > 0
         square_UK = self.square_RK.index_select(0, rows_U)
-        square_UK.lerp_(size_UK, (1 - self.beta) * reached_UK)
+        square_UK.lerp_(size_UK, reached_UK.to(square_UK.dtype) * (1 - self.beta))
         steps_UK = self.steps_RK.index_select(0, rows_U).add_(reached_UK)
         self.square_RK.index_copy_(0, rows_U, square_UK)
         self.steps_RK.index_copy_(0, rows_U, steps_UK)
