@@ -78,8 +78,8 @@ def seeded(seed: int, step: Tensor) -> Iterator[None]:
 def _gramian(found: list[list[Tensor]]) -> Tensor:
     """Inner products of K gradients, each in parts.
 
-    In float64: gradients differ by orders of magnitude and may be parallel, and no eigenvalue of what comes of
-    it may be below 0.
+    In float64: gradients differ by orders of magnitude and may be parallel, and no eigenvalue may
+    come out below 0.
     """
     gramian_KK = torch.zeros(len(found), len(found), dtype=torch.float64)
     for grads_K in zip(*found, strict=True):

@@ -109,9 +109,8 @@ def test_meta_balance_scales_every_block_by_running_norms() -> None:
         seen = np.array([step != 2, True])
         shared, vectors, own = (torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(3))
         shared_slopes, vector_slopes = torch.from_numpy(slopes).unbind(dim=1)
-        losses_K = (shared_slopes @ shared + vector_slopes @ vectors + own.sum() + 1.0) * torch.from_numpy(
-            seen
-        )
+        losses_K = shared_slopes @ shared + vector_slopes @ vectors + own.sum() + 1.0
+        losses_K = losses_K * torch.from_numpy(seen)
         balancer.backward(losses_K, Leaves(vectors, (shared,), (own,)))
         for block, leaf in enumerate((shared, vectors)):
             for k in range(2):
