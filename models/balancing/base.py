@@ -6,7 +6,7 @@ Shapes: K objectives, B rows, P looked-up positions, D numbers per vector, R row
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -121,3 +121,28 @@ def gradients(loss: Tensor, leaves: Leaves) -> list[Tensor]:
     asked = [*leaves.shared, leaves.vectors, *leaves.own]
     found = torch.autograd.grad(loss, asked, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(asked, found, strict=True)]
+
+
+def by_objective(losses_K: Tensor, leaves: Leaves) -> list[list[Tensor]]:
+    """Gradients of every loss with respect to ``[*shared, vectors]``; own parameters get their ``.grad``.
+
+    That is the sum over the objectives: an element of an own parameter serves one of them.
+    """
+    compared = len(leaves.shared) + 1
+    found, own = [], [torch.zeros_like(leaf, requires_grad=False) for leaf in leaves.own]
+    for loss in losses_K.unbind():
+        grads = gradients(loss, leaves)
+        found.append(grads[:compared])
+        if own:
+            torch._foreach_add_(own, grads[compared:])
+    for leaf, grad in zip(leaves.own, own, strict=True):
+        leaf.grad = grad
+    return found
+
+
+def weighted_sum(grads_K: Sequence[Tensor], weight_K: Sequence[float]) -> Tensor:
+    """One gradient from K of the same shape, without a copy of each."""
+    total = grads_K[0] * weight_K[0]
+    for grad, weight in zip(grads_K[1:], weight_K[1:], strict=True):
+        total.add_(grad, alpha=weight)
+    return total
