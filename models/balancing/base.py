@@ -6,7 +6,7 @@ Shapes: K objectives, B rows, P looked-up positions, D numbers per vector, R row
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +51,15 @@ class Balancer(nn.Module, ABC):
     """
 
     second_pass: ClassVar[bool] = False
+
+    def told(self, squared: Sequence[bool]) -> None:
+        """Called before the first batch: which losses are squared errors; all others are cross-entropies.
+
+        Most equations treat all losses alike and need not listen.
+
+        Args:
+            squared: one per objective, in the order of the funnel.
+        """
 
     @abstractmethod
     def forward(self, losses_K: Tensor) -> Tensor:
