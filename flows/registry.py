@@ -245,21 +245,26 @@ def _next_day(house: House) -> date | None:
 
 def _source(view: View) -> str:
     if isinstance(view.source, Windows):
-        return f"roll-up {view.source.rollup}"
+        names = [name for name in (view.source.rollup, view.source.hourly) if name]
+        return f"roll-up{'s' if len(names) > 1 else ''} {', '.join(names)}"
     return f"source {view.source.source}"
 
 
 def _lineage(scenario: Scenario, view: View) -> tuple[Origin, ...]:
     if not isinstance(view.source, Windows):
         return (_told(scenario.source(view.source.source)),)
-    counted = _rollup(scenario, view.source)
-    logs = (scenario.impressions, *scenario.events, *map(scenario.source, counted.attributes))
-    return (Origin(counted.table, f"sql/{counted.query}.sql", None), *map(_told, logs))
+    counted = _rollups(scenario, view.source)
+    attributes = (scenario.source(name) for one in counted for name in one.attributes)
+    # Whether by way of the roll-ups or, in rows that are fresh by event, one by one: all events are read.
+    logs = dict.fromkeys(map(_told, (scenario.impressions, *scenario.events, *attributes)))
+    return (*(Origin(one.table, f"sql/{one.query}.sql", None) for one in counted), *logs)
 
 
 def _told(source: Source) -> Origin:
     return Origin(source.table, f"sql/{source.query}.sql", source.files)
 
 
-def _rollup(scenario: Scenario, source: Windows) -> Rollup:
-    return next(declared for declared in scenario.rollups if declared.name == source.rollup)
+def _rollups(scenario: Scenario, source: Windows) -> list[Rollup]:
+    """Of days, and of hours, as far as the view has such windows."""
+    named = {declared.name: declared for declared in scenario.rollups}
+    return [named[name] for name in (source.rollup, source.hourly) if name]

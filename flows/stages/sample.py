@@ -23,7 +23,7 @@ from features.staging import Staged
 from features.versions import on_demand_version
 from flows.house import House
 from flows.stages import completeness
-from flows.stages.at_impressions import sources_of, values_of
+from flows.stages.at_impressions import sources_of, with_values
 from flows.stages.attributed import ORPHANS, attributed, labels_of, orphans
 from flows.stages.completeness import curves_of, told_until
 from flows.stages.exposures import delivering, exposures
@@ -44,6 +44,7 @@ _CODE = (
     "features/reversals.py",
     "features/completeness.py",
     "features/at_impressions.py",
+    "features/impression_shards.py",
     "features/histories.py",
     "features/point_in_time.py",
     "features/as_of_ready.py",
@@ -193,9 +194,8 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     """
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {}
-    at = {v.name: values_of(house, v, plan.day) for v in scenario.views if v.freshness == "event"}
     for view in scenario.views:
-        if view.name in at:
+        if view.freshness == "event":
             continue
         if snapshot_of(house, view, plan.day) is None:
             step = f"run the stage view of {plan.as_of} or of {plan.day} first"
@@ -206,21 +206,30 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
         curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()
     impressions = store.scan(events(scenario.impressions), delivering(house, plan.day, plan.as_of))
     rows_in = impressions.filter(pl.col("day") == plan.day).select(pl.len()).collect(engine="streaming")
-    labels = labels_of(house, plan.day, attribution).lazy()
+    labels = labels_of(house, plan.day, attribution).sort("exposed_at")
     watermark = house.watermark(plan.as_of)
 
     def rows() -> Iterator[pl.DataFrame]:
-        for block in exposures(house, plan.day, plan.as_of):
-            own = labels.join(block.lazy().select("impression_id"), on="impression_id", how="semi")
-            yield build(
-                block.lazy(),
-                own,
-                scenario,
-                snapshots,
-                watermark=watermark,
-                at_impressions={name: values(block.lazy()).lazy() for name, values in at.items()},
-                completeness=curves,
-            ).collect()
+        blocks = exposures(house, plan.day, plan.as_of)
+        with with_values(house, plan.day, blocks) as told:
+            for block, values in told:
+                yield build(
+                    block.lazy(),
+                    _labels(labels, block),
+                    scenario,
+                    snapshots,
+                    watermark=watermark,
+                    at_impressions={name: found.lazy() for name, found in values.items()},
+                    completeness=curves,
+                ).collect()
 
     built = Built(rows=rows(), rows_in=int(rows_in.item()), notes={"as_of": plan.as_of.isoformat()})
     return stage(store, plan, built)
+
+
+def _labels(labels: pl.DataFrame, block: pl.DataFrame) -> pl.LazyFrame:
+    """Those of a block's impressions; both are ordered by exposure, so no block looks through all of them."""
+    exposed, at = block["exposed_at"], labels["exposed_at"]
+    first, end = at.search_sorted(exposed[0], "left"), at.search_sorted(exposed[-1], "right")
+    near = labels[first:end].lazy()
+    return near.join(block.lazy().select("impression_id"), on="impression_id", how="semi")

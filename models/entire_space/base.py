@@ -71,11 +71,14 @@ class EntireSpace(ABC):
         chained: the joint probability is the product of the conditional ones along the path, each by the
             head of its own objective; sampling policies that change the odds of an objective ask for it.
         detaches: a factor of some loss is held fixed in its gradient, which then is not its derivative.
+        loose: on few rows the size of joint probabilities may be off by a quarter, be it that the loss draws
+            them away from what was seen, be it that its weights vary much; their order is as good.
     """
 
     own_space: ClassVar[bool] = False
     chained: ClassVar[bool] = True
     detaches: ClassVar[bool] = False
+    loose: ClassVar[bool] = False
 
     def check(self, funnel: Funnel) -> None:  # noqa: B027 - most methods run on every funnel
         """Refuse a funnel that the method cannot be meant for.
@@ -122,6 +125,11 @@ def inside(y_BK: Tensor, trains_BK: Tensor, funnel: Funnel, k: int) -> Tensor:
     """Rows of the objective's own space (its parent happened) whose label trains, bool, shape (B,)."""
     parent = funnel.parent_index(funnel.objectives[k])
     return trains_BK[:, k] if parent is None else trains_BK[:, k] & (y_BK[:, parent] == 1)
+
+
+def below(funnel: Funnel) -> tuple[int, ...]:
+    """Places of the objectives that are given another."""
+    return tuple(k for k, objective in enumerate(funnel) if objective.given is not None)
 
 
 def mean(error_B: Tensor, counts_B: Tensor, weight_B: Tensor) -> Tensor:

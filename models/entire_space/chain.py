@@ -27,15 +27,31 @@ def log_reach(logits_BK: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
     Returns:
         ``(reached_BK, missed_BK)``; ``exp(reached) + exp(missed)`` is one.
     """
+    return along(logsigmoid(logits_BK), logsigmoid(-logits_BK), funnel)
+
+
+def along(hit_BK: Tensor, miss_BK: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of reaching each objective and of not reaching it, from those of every step.
+
+    Args:
+        hit_BK: log-probability of each objective given its parent.
+        miss_BK: log-probability of its absence given its parent.
+        funnel: the tree; parents come before their children.
+
+    Returns:
+        ``(reached_BK, missed_BK)``; reaching an objective is never likelier than reaching its parent.
+    """
     reached: list[Tensor] = []
     missed: list[Tensor] = []
-    for objective, logit_B in zip(funnel, logits_BK.unbind(dim=1), strict=True):
-        reach_B, miss_B = logsigmoid(logit_B), logsigmoid(-logit_B)
+    for objective, hit_B, miss_B in zip(funnel, hit_BK.unbind(dim=1), miss_BK.unbind(dim=1), strict=True):
         parent = funnel.parent_index(objective)
-        if parent is not None:
-            reach_B, miss_B = step(reached[parent], missed[parent], reach_B, miss_B)
-        reached.append(reach_B)
-        missed.append(miss_B)
+        if parent is None:
+            reached.append(hit_B)
+            missed.append(miss_B)
+        else:
+            reached_B, missed_B = step(reached[parent], missed[parent], hit_B, miss_B)
+            reached.append(reached_B)
+            missed.append(missed_B)
     return torch.stack(reached, dim=1), torch.stack(missed, dim=1)
 
 

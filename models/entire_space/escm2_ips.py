@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from features.funnel import Funnel
-from models.entire_space.base import Labels, Term
+from models.entire_space.base import Labels, Term, below
 from models.entire_space.esmm import ESMM
 from models.entire_space.multi_ipw import MultiIPW
 
@@ -36,20 +36,47 @@ class ESCM2IPS(MultiIPW):
 
     def __init__(self, *, conditional: float = 1.0, joint: float = 1.0, floor: float = 0.05) -> None:
         super().__init__(floor=floor)
-        if min(conditional, joint) <= 0:
-            raise ValueError(f"Both weights must be above 0, got {conditional} and {joint}.")
-        self.conditional, self.joint = conditional, joint
+        self.conditional, self.joint = positive(conditional, joint)
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """The terms of ``MultiIPW``, and the joint ones of all objectives that are given another."""
-        below = {k for k, objective in enumerate(funnel) if objective.given is not None}
-        by_propensity = [
-            replace(term, loss=self.conditional * term.loss) if term.objective in below else term
-            for term in super().terms(logits_BH, labels, funnel)
-        ]
-        joint = [
-            replace(term, loss=self.joint * term.loss)
-            for term in ESMM().terms(logits_BH, labels, funnel)
-            if term.objective in below
-        ]
-        return [*by_propensity, *joint]
+        terms = super().terms(logits_BH, labels, funnel)
+        return beside_joint(terms, logits_BH, labels, funnel, conditional=self.conditional, joint=self.joint)
+
+
+def positive(conditional: float, joint: float) -> tuple[float, float]:
+    """The two weights.
+
+    Raises:
+        ValueError: one is not above 0.
+    """
+    if min(conditional, joint) <= 0:
+        raise ValueError(f"Both weights must be above 0, got {conditional} and {joint}.")
+    return conditional, joint
+
+
+def beside_joint(
+    terms: Sequence[Term],
+    logits_BH: Tensor,
+    labels: Labels,
+    funnel: Funnel,
+    *,
+    conditional: float,
+    joint: float,
+) -> Sequence[Term]:
+    """Terms of what is given another, weighted, and ESMM's joint ones beside them.
+
+    Args:
+        terms: those of a method that learns every objective by its conditional probability.
+        logits_BH: the objectives first.
+        labels: of the same rows.
+        funnel: the tree.
+        conditional: weight of the given terms of objectives below another; the others keep theirs.
+        joint: weight of the joint terms of the same objectives.
+    """
+    weighed = below(funnel)
+    entire = ESMM().terms(logits_BH[:, : len(funnel)], labels, funnel)
+    return [
+        *(replace(t, loss=conditional * t.loss) if t.objective in weighed else t for t in terms),
+        *(replace(t, loss=joint * t.loss) for t in entire if t.objective in weighed),
+    ]

@@ -31,10 +31,14 @@ class ESMM(EntireSpace):
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Joint cross-entropy of every objective over all impressions."""
-        reached_BK, missed_BK = log_reach(logits_BH, funnel)
+        reached_BK, missed_BK = self.reach(logits_BH, funnel)
         y_BK = labels.known_BK
         errors_BK = -(y_BK * reached_BK + (1 - y_BK) * missed_BK)
         return [
             Term(f"{o.name}: joint", k, mean(errors_BK[:, k], labels.trains_BK[:, k], labels.weight_B))
             for k, o in enumerate(funnel)
         ]
+
+    def reach(self, logits_BH: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of reaching each objective from the impression, and of not, both (B, K)."""
+        return log_reach(logits_BH, funnel)

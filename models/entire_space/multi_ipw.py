@@ -57,9 +57,17 @@ class MultiIPW(EntireSpace):
         for k, objective in enumerate(funnel):
             error_B, parent = errors_BK[:, k], funnel.parent_index(objective)
             if parent is not None:
-                propensity_B = reached_BK[:, parent].exp().clamp(min=self.floor)
+                propensity_B = self.propensity(reached_BK[:, parent])
                 happened_B = inside(labels.y_BK, labels.trains_BK, funnel, k)
                 error_B = torch.where(happened_B, error_B / propensity_B, 0.0)
             loss = mean(error_B, labels.trains_BK[:, k], labels.weight_B)
             terms.append(Term(f"{objective.name}: by propensity", k, loss))
         return terms
+
+    def propensity(self, log_p_B: Tensor) -> Tensor:
+        """Probabilities to divide by, shape (B,): never below the floor.
+
+        Args:
+            log_p_B: log-probabilities, held fixed.
+        """
+        return log_p_B.exp().clamp(min=self.floor)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from shop_logs import Logs, make_logs, write_logs
 
+from features import impression_shards
 from features.calendar import day_of
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples
@@ -38,7 +39,7 @@ def house(root: Path, logs: Path) -> House:
     return House.open(settings)
 
 
-def test_blocks_of_any_size_give_the_same_bytes(
+def test_blocks_and_shards_of_any_size_give_the_same_bytes(
     tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewed = house(tmp_path / "viewed", logs)
@@ -46,15 +47,16 @@ def test_blocks_of_any_size_give_the_same_bytes(
         for stage in (read, view):
             stage.run(viewed, day, ())
     files = []
-    for rows in (exposures.BLOCK, 128):
+    for rows, of_shard in ((exposures.BLOCK, impression_shards.ROWS), (128, 10**6), (128, 300)):
         monkeypatch.setattr(exposures, "BLOCK", rows)
-        made = house(copytree(tmp_path / "viewed", tmp_path / str(rows)), logs)
+        monkeypatch.setattr(impression_shards, "ROWS", of_shard)
+        made = house(copytree(tmp_path / "viewed", tmp_path / f"{rows}-{of_shard}"), logs)
         sample.run(made, DAYS[-1], ())
         (file,) = made.store.snapshot(TABLE).files
         assert file.rows > 1_000
         files.append(str(file.path))
     # The name of a file ends in the hash of its bytes.
-    assert files[0] == files[1]
+    assert files[0] == files[1] == files[2]
 
 
 def test_impressions_of_a_day_come_once_each_in_the_order_of_their_exposure(

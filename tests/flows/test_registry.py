@@ -24,14 +24,15 @@ from features.feature_set import REQUEST, FeatureSet
 from features.on_demand import ON_DEMAND
 from features.scenario import Scenario
 from features.scenarios.shop import SCENARIO
-from features.view import attribute, rate
+from features.view import Windows, attribute, rate
+from features.views.shop import user_now
 from flows import cli
 from flows.house import House
 from flows.ledger import finish
 from flows.registry import Entry, entries
 from flows.registry_report import show
 from flows.settings import Settings
-from flows.stages import read, sample, train
+from flows.stages import at_impressions, read, sample, train
 from flows.stages import view as views
 from flows.stages.version import version_of
 from flows.stale import rebuild_command
@@ -165,7 +166,33 @@ def test_lineage_leads_to_queries_and_raw_files_that_are_there(first: House) -> 
     assert [origin.table for origin in found["user_activity"].lineage] == [
         "rollups/user", "events/exposure", "events/click", "events/conversion", "events/refund",
     ]  # fmt: skip
+    assert [origin.table for origin in found["user_now"].lineage] == [
+        "rollups/user", "rollups/user_hour",
+        "events/exposure", "events/click", "events/conversion", "events/refund",
+    ]  # fmt: skip
     assert [origin.table for origin in found["user_sequence"].lineage] == ["events/click"]
+
+
+def test_the_lineage_of_a_view_names_all_that_its_snapshots_and_its_rows_are_made_from(first: House) -> None:
+    for declared in SCENARIO.views:
+        (entry,) = entries(first, declared.name)
+        made_from = views.plan_view(first, declared, VALID[-1]).inputs
+        if declared.freshness == "event":
+            made_from = {**made_from, **at_impressions.sources_of(first, declared, DAYS[-1])}
+        read = {name.split()[0] for name in made_from if name not in ("definition", "code")}
+        named = {origin.table for origin in entry.lineage}
+        # A sequence goes on from its own last snapshot.
+        assert read - {declared.table} <= named
+        assert entry.source.split()[-1] in {table.split("/")[1] for table in named}
+
+
+def test_a_view_of_hours_alone_names_their_roll_up(first: House) -> None:
+    windows = Windows(hourly="user_hour", hours=(6,))
+    hours = replace(user_now.VIEW, source=windows, features=(user_now.VIEW.features[2],))
+    scenario = replace(SCENARIO, views=(hours,), on_demand=())
+    (entry,) = entries(replace(first, scenario=scenario), hours.name)
+    assert entry.source == "roll-up user_hour"
+    assert [origin.table for origin in entry.lineage][:2] == ["rollups/user_hour", "events/exposure"]
 
 
 def with_prior(prior: float) -> Scenario:
@@ -328,6 +355,13 @@ def test_one_view_is_shown_with_its_fields_and_its_lineage(say: Say) -> None:
     assert "events/click, by sql/logs/shop/click.sql, raw click/dt={day}/*.parquet" in shown
     assert "surface" in say("--view", REQUEST)
     assert "clocks    occurred_at, known at arrived_at" in say("--view", "item_price")
+
+
+def test_a_view_of_days_and_of_hours_shows_both_roll_ups(say: Say) -> None:
+    shown = say("--view", "user_now")
+    assert "reads     rollups/user, by sql/rollups/shop/user.sql" in shown
+    assert "rollups/user_hour, by sql/rollups/shop/user_hour.sql" in shown
+    assert "roll-ups user, user_hour" in say()
 
 
 def test_features_on_demand_lead_to_the_columns_and_views_that_they_read(say: Say) -> None:

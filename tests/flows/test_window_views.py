@@ -14,6 +14,7 @@ import pytest
 from shop_house import open_house
 from shop_logs import Event, Logs, make_logs, write_logs
 
+from features import impression_shards
 from features.calendar import day_of, day_start
 from features.schemas import events, rollup
 from features.schemas import view as view_table
@@ -35,6 +36,9 @@ FRESH = replace(
     freshness="event",
     features=tuple(f for f in user_value.VIEW.features if "approx" not in f.name),
 )
+#: Of windows of hours and of days, what makes the others go.
+NONE: tuple[dict[str, Any], ...] = ({"rollup": "", "days": ()}, {"hourly": "", "hours": ()})
+VALUES_OF = at_impressions.values_of
 
 
 def house(root: Path, days: Sequence[date] = DAYS) -> House:
@@ -172,6 +176,41 @@ def test_a_view_fresh_by_event_holds_what_was_known_at_each_impression(
                 assert row == [*(len(inside(s, w)) for s, w in counts), smoothed]
             seen_today += any(day_start(day, ZONE) <= e.at for e in inside("click", DAY))
     assert seen_today > 100
+
+
+@pytest.mark.parametrize("view", [user_now.VIEW, FRESH], ids=lambda view: view.name)
+def test_shards_and_blocks_say_of_each_impression_what_all_rows_at_once_say(
+    daily: House, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Impressions without a user too, of whom nothing is known."""
+    some = replace(daily, scenario=replace(daily.scenario, views=(view,)))
+    read_whole: list[object] = []
+    monkeypatch.setattr(at_impressions, "values_of", lambda *asked: read_whole.append(asked))
+    for day in DAYS[-2:]:
+        rows = daily.store.scan(events(daily.scenario.impressions)).filter(pl.col("day") == day).drop("dt")
+        shown = rows.sort("exposed_at", "impression_id").collect()
+        nobody = pl.int_range(pl.len()) % 50 == 0
+        shown = shown.with_columns(pl.when(~nobody).then("user_id").alias("user_id"))
+        expected = VALUES_OF(daily, view, day)(shown.lazy())
+        assert expected.drop("impression_id").unique().height > 100
+        for of_block, of_shard in ((500, 2_000), (len(shown), 600)):
+            monkeypatch.setattr(impression_shards, "ROWS", of_shard)
+            with at_impressions.with_values(some, day, shown.iter_slices(of_block)) as told:
+                pairs = list(told)
+            assert not read_whole
+            assert pl.concat([block for block, _ in pairs]).equals(shown)
+            assert [block.height for block, _ in pairs[:-1]] == [of_block] * (len(pairs) - 1)
+            assert pl.concat([found[view.name] for _, found in pairs]).equals(expected)
+        assert not any(daily.limits.scratch.iterdir())
+
+
+def test_the_events_read_one_by_one_are_those_of_the_days_that_a_window_cuts(daily: House) -> None:
+    arrived = at_impressions.days_of_events
+    hours, days = (replace(user_now.VIEW.source, **none) for none in NONE)  # type: ignore[type-var]
+    assert arrived(hours, daily.scenario, DAYS[1]) == (DAYS[0], DAYS[1])
+    # The 24 hours before the first instant after a day of 23 hours begin on the day before that.
+    assert arrived(days, daily.scenario, DAYS[1]) == (DAYS[0], DAYS[1])
+    assert arrived(days, daily.scenario, DAYS[3]) == (DAYS[1], DAYS[2], DAYS[3])
 
 
 def test_rows_at_a_days_start_see_what_the_snapshot_says(tmp_path: Path) -> None:

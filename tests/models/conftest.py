@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -34,9 +34,32 @@ FAMILIES = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for argument, base in FAMILIES.items():
-        if argument in metafunc.fixturenames:
-            metafunc.parametrize(argument, concrete(base), ids=lambda cls: cls.__name__)
+    """One family: each of its choices. Several: ``pairs``, or ``side_by_side`` where a test is marked so."""
+    asked = [argument for argument in metafunc.fixturenames if argument in FAMILIES]
+    if not asked:
+        return
+    combine = side_by_side if metafunc.definition.get_closest_marker("side_by_side") else pairs
+    chosen = combine(*(concrete(FAMILIES[argument]) for argument in asked))
+    ids = ["-".join(cls.__name__ for cls in classes) for classes in chosen]
+    metafunc.parametrize(asked, chosen, ids=ids)
+
+
+def pairs(first: Sequence[type], *others: Sequence[type]) -> list[tuple[type, ...]]:
+    """Combinations in which every class of the first family meets every class of each other family.
+
+    All combinations grow with the product of the families; these with the product of the largest two.
+    """
+    runs = max(map(len, others), default=1)
+    return [
+        (cls, *(other[(i + j) % len(other)] for other in others))
+        for i, cls in enumerate(first)
+        for j in range(runs)
+    ]
+
+
+def side_by_side(*families: Sequence[type]) -> list[tuple[type, ...]]:
+    """Combinations in which every class occurs, for what the families do without each other."""
+    return [tuple(family[i % len(family)] for family in families) for i in range(max(map(len, families)))]
 
 
 def tree(*given: int | None) -> Funnel:

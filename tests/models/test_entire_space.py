@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels
@@ -77,12 +78,16 @@ def rows(funnel: Funnel, make_labels: Callable[..., np.ndarray]) -> dict[str, An
     }
 
 
-def costs(method: EntireSpace, rows: dict[str, Any]) -> Tensor:
-    """Losses of the rows; a method that reads more heads than there are objectives is given more columns."""
-    funnel, logits_BK = rows["funnel"], rows["logits_BK"]
+def with_added(method: EntireSpace, logits_BK: Tensor, funnel: Funnel) -> Tensor:
+    """A method that reads more heads than there are objectives is given more columns."""
     added = len(method.heads(funnel)) - len(funnel)
-    logits_BH = torch.cat([logits_BK, logits_BK[:, :added] * 0.5], dim=1) if added else logits_BK
-    return method.losses(logits_BH, Labels(rows["y_BK"], rows["trains_BK"], rows["weight_B"]), funnel)
+    return torch.cat([logits_BK, logits_BK[:, :added] * 0.5], dim=1) if added else logits_BK
+
+
+def costs(method: EntireSpace, rows: dict[str, Any]) -> Tensor:
+    """Losses of the rows."""
+    told = Labels(rows["y_BK"], rows["trains_BK"], rows["weight_B"])
+    return method.losses(with_added(method, rows["logits_BK"], rows["funnel"]), told, rows["funnel"])
 
 
 def cross_entropy(y: float, p: float) -> float:
@@ -207,21 +212,39 @@ def test_a_floor_that_is_no_probability_is_refused(settings: dict[str, float]) -
         ESCM2IPS(joint=0.0)
 
 
+class HeldFixed(TorchFunctionMode):
+    """Gives out again what was detached at first: then the gradient is the derivative of the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+        self.place = 0
+
+    def __enter__(self) -> HeldFixed:
+        self.place = 0
+        return super().__enter__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is not Tensor.detach:
+            return result
+        if self.place == len(self.kept):
+            self.kept.append(result)
+        self.place += 1
+        return self.kept[self.place - 1]
+
+
 def test_gradients_equal_finite_differences(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
-    """Of all losses by all logits; where a factor is held fixed, by the own objective's logit."""
-    method, logits_BK = method_class(), rows["logits_BK"]
+    """Of all losses by all logits; a factor that is held fixed does not move with them."""
+    method, held = method_class(), HeldFixed()
 
     def losses(moved_BK: Tensor) -> Tensor:
-        return costs(method, rows | {"logits_BK": moved_BK})
+        with held:
+            return costs(method, rows | {"logits_BK": moved_BK})
 
-    if not method.detaches:
-        assert torch.autograd.gradcheck(losses, logits_BK.clone().requires_grad_())
-    for k in range(4):
-
-        def loss(column_B: Tensor, k: int = k) -> Tensor:
-            return losses(torch.cat([logits_BK[:, :k], column_B.unsqueeze(1), logits_BK[:, k + 1 :]], 1))[k]
-
-        assert torch.autograd.gradcheck(loss, logits_BK[:, k].clone().requires_grad_())
+    losses(rows["logits_BK"])
+    assert bool(held.kept) == method.detaches
+    assert torch.autograd.gradcheck(losses, rows["logits_BK"].clone().requires_grad_())
 
 
 def test_row_order_does_not_matter(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:
@@ -267,11 +290,30 @@ def test_batches_of_one_row_or_one_class_are_ordinary(
     logits_BK = torch.zeros(size, 4, requires_grad=True)
     everything = torch.ones(size, 4, dtype=torch.bool)
     told = Labels(torch.full((size, 4), label), everything, torch.ones(size))
-    losses_K = method_class().losses(logits_BK, told, funnel)
+    method = method_class()
+    losses_K = method.losses(with_added(method, logits_BK, funnel), told, funnel)
     assert losses_K.shape == (4,)
     losses_K.sum().backward()
     assert torch.isfinite(losses_K).all()
     assert torch.isfinite(logits_BK.grad).all()
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0])
+def test_a_certain_and_wrong_row_still_learns(
+    method_class: type[EntireSpace], make_tree: Callable[..., Funnel], y: float
+) -> None:
+    """Logits of 60 in float32, where a probability is 0 or 1: every loss is finite and moves its logit."""
+    method, funnel = method_class(), make_tree(None, 0, 1)
+    logits_BK = torch.full((2, 3), 60.0 if y == 0 else -60.0, requires_grad=True)
+    y_BK = torch.full((2, 3), y)
+    y_BK[1] = torch.tensor([1.0, y, y])  # reached, so that what follows is learned in its own space, too
+    told = Labels(y_BK, torch.ones(2, 3, dtype=torch.bool), torch.ones(2))
+    losses_K = method.losses(with_added(method, logits_BK, funnel), told, funnel)
+    assert torch.isfinite(losses_K).all()
+    for k in (0, 1):
+        (grad_BK,) = torch.autograd.grad(losses_K[k], logits_BK, retain_graph=True)
+        assert torch.isfinite(grad_BK).all()
+        assert grad_BK.any()
 
 
 def test_counted_rows_train(method_class: type[EntireSpace], rows: dict[str, Any]) -> None:

@@ -40,6 +40,7 @@ def days(make_batch: Callable[..., Batch], count: int) -> list[Batch]:
     return [make_batch(32, seed) for seed in range(count)]
 
 
+@pytest.mark.side_by_side
 def test_same_seed_gives_the_same_bytes(
     architecture_class: Callable[..., Architecture],
     balancer_class: Callable[..., Balancer],
@@ -61,6 +62,7 @@ def test_another_seed_gives_other_weights_and_another_network_the_same_embedding
     assert torch.equal(line.embedding.weight_RD, deeper.embedding.weight_RD)
 
 
+@pytest.mark.side_by_side
 def test_save_load_continue_equals_uninterrupted_training(
     architecture_class: Callable[..., Architecture],
     balancer_class: Callable[..., Balancer],

@@ -116,4 +116,6 @@ def test_one_pass_finds_planted_effects(
         assert found is not None
         assert best is not None
         assert best - 0.03 < found < best + 0.01
-        assert pcoc(y[16_000:, k], scores[column]) == pytest.approx(1, abs=0.15)
+        assert pcoc(y[16_000:, k], scores[column]) == pytest.approx(
+            1, abs=0.3 if method_class.loose else 0.15
+        )
