@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from features.encode import Encoder
+from features.funnel import Objective
 from features.labels import newly_final
 from features.sampling.base import Propensity, Sampling
 from features.sampling.everything import Everything
@@ -84,10 +85,20 @@ def training_batches(
 
 
 def targets(frame: pl.DataFrame, scenario: Scenario) -> dict[str, np.ndarray]:
-    """Labels, training masks and weights of a block, objectives in the funnel's order."""
+    """What is learned, training masks and weights of a block, objectives in the funnel's order.
+
+    ``y`` holds the label of a binary objective, 0 or 1, and of a value the sum in its own unit.
+    """
     funnel = scenario.funnel
     return {
-        "y": np.stack([frame[o.label].to_numpy() for o in funnel], axis=1).astype(np.float32),
+        "y": np.stack([_target(frame, o) for o in funnel], axis=1).astype(np.float32),
         "trains": np.stack([frame[f"trains_{o.name}"].to_numpy() for o in funnel], axis=1).astype(np.bool_),
         "weight": frame["weight"].to_numpy().astype(np.float32),
     }
+
+
+def _target(frame: pl.DataFrame, objective: Objective) -> np.ndarray:
+    # an integer sum is divided in float64: a large one must not lose digits before it is small
+    if objective.kind == "value":
+        return np.asarray(frame[objective.total].to_numpy() / objective.scale)
+    return frame[objective.label].to_numpy()

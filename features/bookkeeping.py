@@ -108,14 +108,14 @@ METRICS = Table(
         "line": _LINE,
         "model_version": "Version that was evaluated: the one trained up to the day before.",
         "objective": "What was predicted.",
-        "space": "impressions: joint probability, all rows; given_X: conditional, rows where X happened; "
-        "conditional_over_impressions: conditional, all rows.",
+        "space": "impressions: joint probability, or value per impression, all rows; given_X: conditional, "
+        "rows where X happened; conditional_over_impressions: conditional probability, all rows.",
         "slice": "all, or a part of the rows: users or items that the model did not know.",
         "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, log_loss, "
-        "normalized_entropy, pcoc (predicted over observed).",
+        "normalized_entropy, pcoc (predicted over observed); of a value: rmse, mae (in its unit), pcoc.",
         "value": "Null where the rows do not define it, such as an AUC without positives.",
         "rows": "Rows behind the value.",
-        "positives": "Rows with a positive label.",
+        "positives": "Rows with a positive label; of a value, rows where it is not 0.",
         "state": "final: the labels can no longer change.",
     },
 )

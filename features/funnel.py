@@ -1,16 +1,19 @@
-"""The one declaration: which actions follow an impression, and which of them we predict.
+"""The one declaration: which actions follow an impression, and what of them we predict.
 
 Labels, finality flags, spaces, towers, losses, metrics, score columns and checks are derived from it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
+Kind = Literal["binary", "value"]
+KINDS = get_args(Kind)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -24,10 +27,14 @@ class Objective:
         given: objective that this one is conditioned on; ``None`` means the impression itself.
         window: attribution window, counted from the event it is conditioned on (or the exposure).
             Zero means that the outcome arrives with the row it belongs to.
-        kind: likelihood of the label; ``binary`` is a Bernoulli event. Counts and values are columns beside
-            the label whatever the kind is.
+        kind: what is predicted. ``binary``: whether it happens, a Bernoulli event. ``value``: the sum of
+            ``value`` over its events, 0 where there is none; nothing can be given such an objective. Counts
+            and values are columns beside the label whatever the kind is.
         value: integer column of the log that is summed per impression, in its smallest unit (cents,
             milliseconds); ``None`` where events have no size.
+        scale: smallest units in one unit of what is learned and published, for the kind ``value``: 1000.0
+            predicts milliseconds in seconds. Best chosen so that usual values are near 1, where a fresh
+            model begins.
         reversals: name of the source whose rows take events of the log back (refunds, cancellations).
         reversible: how long after its event a reversal still counts; the label stays open as long.
         segment: column of the samples by whose values the delay of the events differs; ``completeness``
@@ -38,8 +45,9 @@ class Objective:
     log: str
     given: str | None = None
     window: timedelta
-    kind: Literal["binary"] = "binary"
+    kind: Kind = "binary"
     value: str | None = None
+    scale: float = 1.0
     reversals: str | None = None
     reversible: timedelta = timedelta(0)
     segment: str | None = None
@@ -53,6 +61,20 @@ class Objective:
             raise ValueError(
                 f"Objective {self.name!r} must name the source of its reversals and how long they count, "
                 f"or neither of them; got reversals={self.reversals!r}, reversible={self.reversible}."
+            )
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Kind of objective {self.name!r} must be one of {KINDS}, got {self.kind!r}.")
+        if self.kind == "value" and self.value is None:
+            raise ValueError(f"Objective {self.name!r} is a value and must name its column as 'value'.")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"Scale of objective {self.name!r} must be above 0, got {self.scale}.")
+        if self.kind == "binary" and self.scale != 1:
+            raise ValueError(
+                f"Objective {self.name!r} is binary and has no scale, got {self.scale}; "
+                "only the kind 'value' is predicted in a unit."
             )
 
     @property
@@ -109,17 +131,20 @@ class Objective:
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """One published probability.
+    """One published number: a probability, or the expected value of an objective of that kind.
 
     Attributes:
         name: column in the score table.
         objective: the objective that it speaks of.
-        joint: probability per impression if true, per event of the objective's parent otherwise.
+        joint: per impression if true, per event of the objective's parent otherwise.
+        kind: that of the objective. A probability lies in [0, 1], an expected value is any finite number
+            in the objective's unit.
     """
 
     name: str
     objective: str
     joint: bool
+    kind: Kind = "binary"
 
 
 @dataclass(frozen=True)
@@ -132,7 +157,8 @@ class Funnel:
         conversion: objective published as ``pcvr`` (given its parent) and ``pctcvr`` (per impression).
 
     Raises:
-        ValueError: a name is declared twice, or a parent is not declared before its child.
+        ValueError: a name is declared twice, a parent is not declared before its child, or an objective of
+            the kind ``value`` is a parent, the click or the conversion.
     """
 
     objectives: tuple[Objective, ...]
@@ -149,10 +175,17 @@ class Funnel:
                     f"Objective {objective.name!r} is given {objective.given!r}, which is not declared "
                     f"before it. Declared so far: {', '.join(declared) or 'none'}."
                 )
+            if objective.given is not None and self[objective.given].kind == "value":
+                raise ValueError(
+                    f"Objective {objective.name!r} is given {objective.given!r}, which is a value. "
+                    "Give it the binary objective whose event it follows."
+                )
             declared.append(objective.name)
         for role, name in (("click", self.click), ("conversion", self.conversion)):
             if name not in declared:
                 raise ValueError(f"Role {role!r} names {name!r}; declared objectives: {', '.join(declared)}.")
+            if self[name].kind == "value":
+                raise ValueError(f"Role {role!r} names {name!r}, which is a value; it needs a probability.")
         if self[self.conversion].given != self.click:
             raise ValueError(
                 f"Conversion {self.conversion!r} must be given the click {self.click!r}, "
@@ -172,6 +205,13 @@ class Funnel:
     def names(self) -> tuple[str, ...]:
         """Names of the objectives, in the order of every (B, K) tensor."""
         return tuple(objective.name for objective in self.objectives)
+
+    @property
+    def binary(self) -> Funnel:
+        """The funnel of the binary objectives alone; whole, as nothing is given a value."""
+        if all(objective.kind == "binary" for objective in self.objectives):
+            return self
+        return replace(self, objectives=tuple(o for o in self.objectives if o.kind == "binary"))
 
     def parent_index(self, objective: Objective) -> int | None:
         """Position of the objective that this one is conditioned on; ``None`` for the impression."""
@@ -203,18 +243,21 @@ class Funnel:
 
     @property
     def score_columns(self) -> tuple[ScoreColumn, ...]:
-        """Published probabilities: ``pctr``, ``pcvr``, ``pctcvr``, then those of every further objective."""
+        """Published numbers: ``pctr``, ``pcvr``, ``pctcvr``, then those of every further objective.
+
+        ``p_*`` are probabilities, ``e_*`` expected values, both per impression; ``*_given_*`` are per event
+        of the parent.
+        """
         columns = [
             ScoreColumn("pctr", self.click, True),
             ScoreColumn("pcvr", self.conversion, False),
             ScoreColumn("pctcvr", self.conversion, True),
         ]
-        for objective in self.objectives:
-            if objective.name in (self.click, self.conversion):
+        for o in self.objectives:
+            if o.name in (self.click, self.conversion):
                 continue
-            columns.append(ScoreColumn(f"p_{objective.name}", objective.name, True))
-            if objective.given is not None:
-                columns.append(
-                    ScoreColumn(f"p_{objective.name}_given_{objective.given}", objective.name, False)
-                )
+            name = f"{'e' if o.kind == 'value' else 'p'}_{o.name}"
+            columns.append(ScoreColumn(name, o.name, True, o.kind))
+            if o.given is not None:
+                columns.append(ScoreColumn(f"{name}_given_{o.given}", o.name, False, o.kind))
         return tuple(columns)

@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from features.aggregates import State
-from features.funnel import Objective
+from features.funnel import Objective, ScoreColumn
 from features.scenario import TIMESTAMP, Rollup, Scenario, Source
 from features.snapshots import state_columns
 from features.tables import Table, arrow_schema
@@ -137,7 +137,8 @@ def samples(scenario: Scenario) -> Table:
 def _objective(o: Objective) -> list[tuple[str, pa.DataType, str]]:
     """Columns of the samples that speak of one objective, with their comments."""
     parent = o.given or "exposure"
-    value = [(o.total, pa.int64(), f"Sum of {o.value} over the {o.name} events that count.")]
+    learned = f" Learned and predicted in units of {o.scale:g}." if o.kind == "value" else ""
+    value = [(o.total, pa.int64(), f"Sum of {o.value} over the {o.name} events that count.{learned}")]
     return [
         (o.label, pa.int8(), f"1 if {o.name} happened within {o.window} of its {parent}, else 0."),
         (o.count, pa.int32(), f"Number of {o.name} events that count, without those that were taken back."),
@@ -213,7 +214,7 @@ COMPLETENESS = Table(
 
 
 def scores(scenario: Scenario) -> Table:
-    """Published probabilities of user-item pairs, by day and line."""
+    """Published probabilities and expected values of user-item pairs, by day and line."""
     types = scenario.impressions.schema
     funnel = scenario.funnel
     columns = [
@@ -227,18 +228,14 @@ def scores(scenario: Scenario) -> Table:
         ("model_version", pa.string()),
         ("features_as_of", TIMESTAMP),
     ]
-    comments = {
-        column.name: f"Probability of {column.objective} "
-        + ("per impression." if column.joint else f"given {funnel[column.objective].given}.")
-        for column in funnel.score_columns
-    }
+    comments = {column.name: _score(column, funnel[column.objective]) for column in funnel.score_columns}
     schema = pa.schema(columns)
     return Table(
         name="scores",
         schema=schema,
         partition_by=("dt", "line"),
         sort_by=("user_id", "user_rank"),
-        description="Probabilities of user-item pairs for a day, one row per pair and line.",
+        description="Probabilities and expected values of user-item pairs for a day, one a pair and line.",
         columns={
             **_comments(schema),
             **comments,
@@ -252,6 +249,16 @@ def scores(scenario: Scenario) -> Table:
             "features_as_of": "Instant (UTC) as of which the features were known.",
         },
     )
+
+
+def _score(column: ScoreColumn, o: Objective) -> str:
+    """Comment of a published number."""
+    if column.kind == "value":
+        unit = o.value if o.scale == 1 else f"{o.value} / {o.scale:g}"
+        return f"Expected {o.name} ({unit}) " + (
+            "per impression." if column.joint else f"per {o.given}, if it happens."
+        )
+    return f"Probability of {o.name} " + ("per impression." if column.joint else f"given {o.given}.")
 
 
 def _key_type(key: str, scenario: Scenario) -> pa.DataType:

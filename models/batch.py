@@ -95,8 +95,9 @@ class Batch:
         bag_rows_BL: packed table rows of the bags, padded with row 0, int64.
         dense_BD: scaled dense columns, float32.
         weight_B: weight of the row in every loss, float32.
-        y_BK: labels 0 or 1, float32; a child's label is joint (it implies its parent's). ``None`` when
-            the rows are only scored.
+        y_BK: labels 0 or 1, float32; a child's label is joint (it implies its parent's). Of a value, the
+            sum in the objective's unit, 0 where its parent did not happen. ``None`` when the rows are only
+            scored.
         trains_BK: the label is newly final and to be learned now, bool. What ``y_BK`` holds elsewhere,
             NaN included, is never looked at. ``None`` when the rows are only scored.
     """

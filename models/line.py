@@ -20,12 +20,13 @@ from models.balancing.base import Balancer
 from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding
 from models.entire_space.base import EntireSpace, Labels
+from models.entire_space.values import Objectives, Predictions
 from models.finite import refuse_gradients, refuse_losses
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
 from models.network import Network
-from models.recalibrate import log_rates, sample_logits
+from models.recalibrate import sample_logits
 from models.row_optimizer import RowOptimizer
 
 
@@ -39,17 +40,17 @@ class Line:
     Attributes:
         spec: layout of the batches.
         funnel: the objectives, in the order of every (B, K) tensor.
-        method: how conditional logits become losses.
+        objectives: how logits become losses and predictions.
+        method: how those of the binary objectives do.
     """
 
     def __init__(
         self,
         spec: InputSpec,
-        funnel: Funnel,
+        objectives: Objectives,
         *,
         embedding: PackedEmbedding,
         network: Network,
-        method: EntireSpace,
         balancer: Balancer,
         embedding_optimizer: RowOptimizer,
         dense_optimizer: torch.optim.Optimizer,
@@ -57,7 +58,8 @@ class Line:
         products: torch.dtype,
         log_rates_K: Tensor,
     ) -> None:
-        self.spec, self.funnel, self.method, self.products = spec, funnel, method, products
+        self.spec, self.objectives, self.products = spec, objectives, products
+        self.funnel, self.method = objectives.funnel, objectives.method
         self.embedding, self.network, self.balancer = embedding, network, balancer
         self.embedding_optimizer, self.dense_optimizer = embedding_optimizer, dense_optimizer
         self._averaging, self._log_rates_K = averaging, log_rates_K
@@ -90,7 +92,7 @@ class Line:
             spec: layout of the batches.
             funnel: the objectives.
             architecture: an ``Architecture`` class, or a ``partial`` of one with its settings.
-            method: how conditional logits become losses.
+            method: how conditional logits of the binary objectives become losses.
             balancer: a ``Balancer`` class, or a ``partial`` of one with its settings.
             interaction: an ``Interaction`` class, or a ``partial`` of one with its settings.
             embedding_optimizer: a ``RowOptimizer`` class, or a ``partial`` of one with its settings.
@@ -112,10 +114,10 @@ class Line:
         """
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
-        method.check(funnel)
+        objectives = Objectives(method, funnel)
         network = Network(
             spec,
-            method.heads(funnel),
+            objectives.heads,
             dim=dim,
             interaction=interaction,
             architecture=architecture,
@@ -129,12 +131,12 @@ class Line:
         )
         leaves = network.leaves(torch.empty(0))
         balancing = balancer(len(funnel), len(leaves.shared))
+        balancing.told(objectives.squared)
         return cls(
             spec,
-            funnel,
+            objectives,
             embedding=embedding,
             network=network,
-            method=method,
             balancer=balancing,
             embedding_optimizer=balancing.row_optimizer(
                 embedding_optimizer, embedding.weight_RD, embedding_rate
@@ -142,7 +144,7 @@ class Line:
             dense_optimizer=balancing.dense_optimizer(leaves, rate=dense_rate, weight_decay=weight_decay),
             averaging=averaging,
             products=products,
-            log_rates_K=log_rates(negative_rates, len(funnel)),
+            log_rates_K=objectives.log_rates(negative_rates),
         )
 
     @property
@@ -209,15 +211,16 @@ class Line:
             self.embedding_optimizer.reset(rows_N)
 
     @torch.inference_mode()
-    def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Score rows.
-
-        Returns:
-            Log-probabilities, both of shape (B, K): of each objective given its parent, and of reaching
-            it from the impression.
-        """
+    def predict(self, batch: Batch) -> Predictions:
+        """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
-        return self.method.log_probabilities(self._scores(batch), self.funnel)
+        _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
+        return self.objectives.predictions(self._logits(vectors_BPD, batch, self._average))
+
+    def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the binary objectives, ``Predictions.conditional_BJ`` and ``joint_BJ``."""
+        found = self.predict(batch)
+        return found.conditional_BJ, found.joint_BJ
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name.
@@ -225,6 +228,7 @@ class Line:
         The tensors are the live ones, as in torch: save or clone them before the next step.
         """
         state = {"steps": self._steps, "embedding.weight_RD": self.embedding.weight_RD}
+        state |= self.objectives.units()
         for name, tensor in self.embedding_optimizer.state().items():
             state[f"embedding_optimizer.{name}"] = tensor
         state |= {f"average.{name}": tensor for name, tensor in self._average.items()}
@@ -242,7 +246,7 @@ class Line:
         """Copy a state of an equal line into this one; the next step is then the same to the bit.
 
         Raises:
-            StateMismatch: naming every tensor that is missing, unexpected, or of another shape or dtype.
+            StateMismatch: naming every tensor that is missing, unexpected, or of another shape, type or unit.
         """
         own = self.state()
         problems = [f"missing {name}" for name in own if name not in state]
@@ -251,6 +255,7 @@ class Line:
             expected, found = (f"{tuple(t.shape)} {t.dtype}" for t in (own[name], state[name]))
             if expected != found:
                 problems.append(f"{name} is {found}, expected {expected}")
+        problems += self.objectives.other_units(state)
         if problems:
             raise StateMismatch("This state is not of this line: " + "; ".join(sorted(problems)) + ".")
         for name, tensor in own.items():
@@ -258,11 +263,7 @@ class Line:
 
     def _losses(self, vectors_BPD: Tensor, batch: Batch, labels: Labels) -> Tensor:
         logits_BH = self._logits(vectors_BPD, batch)
-        return self.method.losses(sample_logits(logits_BH, self._log_rates_K), labels, self.funnel)
-
-    def _scores(self, batch: Batch) -> Tensor:
-        _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        return self._logits(vectors_BPD, batch, self._average)
+        return self.objectives.losses(sample_logits(logits_BH, self._log_rates_K), labels)
 
     def _logits(
         self, vectors_BPD: Tensor, batch: Batch, weights: Mapping[str, Tensor] | None = None

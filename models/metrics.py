@@ -73,12 +73,36 @@ def normalized_entropy(y: Vector, p: Vector) -> float | None:
 def pcoc(y: Vector, p: Vector) -> float | None:
     """Predicted over observed positives; 1 is calibrated, above 1 over-predicts. ``None`` without positives.
 
+    Of values, the sum of the predicted over that of the observed; ``None`` if the observed add up to 0.
+
     >>> import numpy as np
     >>> pcoc(np.array([1.0, 0.0]), np.array([0.75, 0.75]))
     1.5
     """
     observed = float(np.asarray(y, dtype=np.float64).sum())
     return float(np.asarray(p, dtype=np.float64).sum() / observed) if observed else None
+
+
+def rmse(y: Vector, value: Vector) -> float | None:
+    """Root of the mean squared error, in the unit of the value; ``None`` without rows.
+
+    >>> import numpy as np
+    >>> rmse(np.array([0.0, 2.0]), np.array([3.0, 6.0]))
+    3.5355339059327378
+    """
+    error_N = np.asarray(value, dtype=np.float64) - np.asarray(y, dtype=np.float64)
+    return float(np.sqrt(np.square(error_N).mean())) if len(error_N) else None
+
+
+def mae(y: Vector, value: Vector) -> float | None:
+    """Mean absolute error, in the unit of the value; ``None`` without rows.
+
+    >>> import numpy as np
+    >>> mae(np.array([0.0, 2.0]), np.array([3.0, 6.0]))
+    3.5
+    """
+    error_N = np.asarray(value, dtype=np.float64) - np.asarray(y, dtype=np.float64)
+    return float(np.abs(error_N).mean()) if len(error_N) else None
 
 
 def _auc_by_group(y: Vector, p: Vector, group: Vector) -> tuple[_Array, _Array]:
@@ -114,14 +138,15 @@ class Metric:
 
     Attributes:
         objective: name of the objective.
-        space: ``impressions`` (joint probability, all impressions), ``given_<parent>`` (conditional
-            probability, rows whose parent happened) or ``conditional_over_impressions`` (conditional
-            probability against the joint label, all impressions).
+        space: ``impressions`` (joint probability or value per impression, all impressions),
+            ``given_<parent>`` (conditional probability or value, rows whose parent happened) or
+            ``conditional_over_impressions`` (conditional probability against the joint label, all
+            impressions; no value is measured there).
         name: ``auc``, ``gauc`` (groups are users, weighted by rows), ``gauc_unweighted``, ``log_loss``,
-            ``normalized_entropy`` or ``pcoc``.
+            ``normalized_entropy`` or ``pcoc``; of a value ``rmse``, ``mae`` or ``pcoc``.
         value: ``None`` where the metric is undefined.
         rows: rows of the space with a valid label.
-        positives: positive labels among them.
+        positives: positive labels among them; of a value, rows where it is not 0.
     """
 
     objective: str
@@ -147,7 +172,7 @@ def evaluate(
 
     Args:
         funnel: the objectives.
-        y_BK: joint labels, 0 or 1; anything where they are not valid.
+        y_BK: joint labels, 0 or 1, and values in their unit; anything where they are not valid.
         valid_BK: labels that may be evaluated.
         probabilities: the score columns of the funnel, as ``models.score.probabilities`` returns them.
         user: group of each row for ``gauc``.
@@ -162,19 +187,28 @@ def evaluate(
         if parent is not None:
             p_B = column[objective.name, False]
             spaces.append((f"given_{objective.given}", p_B, valid_B & (y_BK[:, parent] == 1)))
-            spaces.append(("conditional_over_impressions", p_B, valid_B))
+            if objective.kind == "binary":
+                spaces.append(("conditional_over_impressions", p_B, valid_B))
         for space, p_B, inside_B in spaces:
             y_N, p_N, user_N = y_BK[inside_B, k], p_B[inside_B], user_B[inside_B]
-            values = {
-                "auc": auc(y_N, p_N),
-                "gauc": gauc(y_N, p_N, user_N),
-                "gauc_unweighted": gauc(y_N, p_N, user_N, weighted=False),
-                "log_loss": log_loss(y_N, p_N),
-                "normalized_entropy": normalized_entropy(y_N, p_N),
-                "pcoc": pcoc(y_N, p_N),
-            }
+            values = _of_values(y_N, p_N) if objective.kind == "value" else _of_labels(y_N, p_N, user_N)
             rows, positives = len(y_N), int(np.count_nonzero(y_N))
             metrics += [
                 Metric(objective.name, space, name, value, rows, positives) for name, value in values.items()
             ]
     return metrics
+
+
+def _of_labels(y_N: _Array, p_N: _Array, user_N: _Array) -> dict[str, float | None]:
+    return {
+        "auc": auc(y_N, p_N),
+        "gauc": gauc(y_N, p_N, user_N),
+        "gauc_unweighted": gauc(y_N, p_N, user_N, weighted=False),
+        "log_loss": log_loss(y_N, p_N),
+        "normalized_entropy": normalized_entropy(y_N, p_N),
+        "pcoc": pcoc(y_N, p_N),
+    }
+
+
+def _of_values(y_N: _Array, value_N: _Array) -> dict[str, float | None]:
+    return {"rmse": rmse(y_N, value_N), "mae": mae(y_N, value_N), "pcoc": pcoc(y_N, value_N)}

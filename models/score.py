@@ -1,6 +1,6 @@
 """The one scoring path: what is evaluated is what is published.
 
-Shapes: B rows, K objectives in the order of the funnel.
+Shapes: B rows.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ from models.line import Line
 
 @torch.inference_mode()
 def probabilities(line: Line, batch: Batch) -> dict[str, Tensor]:
-    """Published probabilities of every row, by the funnel's score columns.
+    """Published probabilities and expected values of every row, by the funnel's score columns.
 
     Returns:
-        Float32 tensors of shape (B,) in [0, 1]. A joint probability is never above that of its parent.
+        Float32 tensors of shape (B,). Probabilities lie in [0, 1], and a joint one is never above that of its
+        parent. An expected value per impression is that per event of its parent times the parent's joint
+        probability as it is published.
     """
-    funnel = line.funnel
-    log_p_conditional_BK, log_p_joint_BK = line.log_probabilities(batch)
-    conditional = list(log_p_conditional_BK.exp().unbind(dim=1))
-    joint = list(log_p_joint_BK.exp().unbind(dim=1))
-    for k, objective in enumerate(funnel):
-        parent = funnel.parent_index(objective)
-        if parent is not None:
+    funnel, binary = line.funnel, line.objectives.binary
+    found = line.predict(batch)
+    conditional = dict(zip(binary.names, found.conditional_BJ.exp().unbind(dim=1), strict=True))
+    joint = dict(zip(binary.names, found.joint_BJ.exp().unbind(dim=1), strict=True))
+    for objective in binary:
+        if objective.given is not None:
             # the logarithms are ordered; no exp promises to keep the order of its last digits
-            joint[k] = torch.minimum(joint[k], joint[parent])
+            joint[objective.name] = torch.minimum(joint[objective.name], joint[objective.given])
+    values = [objective for objective in funnel if objective.kind == "value"]
+    for objective, value_B in zip(values, found.value_BV.unbind(dim=1), strict=True):
+        conditional[objective.name] = value_B
+        given = objective.given
+        joint[objective.name] = value_B if given is None else joint[given] * value_B
     return {
-        column.name: (joint if column.joint else conditional)[funnel.names.index(column.objective)]
+        column.name: (joint if column.joint else conditional)[column.objective]
         for column in funnel.score_columns
     }
 

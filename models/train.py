@@ -22,8 +22,8 @@ class TrainReport:
         rows: rows seen.
         steps: batches learned.
         trained: rows that each objective learned from, by its name.
-        mean_loss: mean training loss of each objective over those rows in nats, each batch measured before
-            its step; ``None`` if the objective had no row.
+        mean_loss: mean training loss of each objective over those rows, in nats or (a value) in its unit
+            squared, each batch measured before its step; ``None`` if the objective had no row.
     """
 
     rows: int
@@ -47,7 +47,7 @@ def train_one_pass(line: Line, batches: Iterable[Batch]) -> TrainReport:
     total_K = torch.zeros(len(line.funnel), dtype=torch.float64)
     line.begin_day()
     for batch in batches:
-        counted_K = line.method.counts(*batch.labels, line.funnel).sum(dim=0)
+        counted_K = line.objectives.counts(*batch.labels).sum(dim=0)
         losses_K = line.learn(batch)
         total_K += losses_K.double() * counted_K
         rows_K += counted_K

@@ -82,18 +82,33 @@ def check_rate(policy: Sampling, name: str, value: float) -> None:
         )
 
 
-def check_objective(policy: Sampling, funnel: Funnel, name: str, *, with_parent: bool = False) -> None:
-    """Refuse an objective that the funnel does not have, or that has no parent where one is needed.
+def check_objective(
+    policy: Sampling, funnel: Funnel, name: str, *, with_parent: bool = False, values: bool = False
+) -> None:
+    """Refuse an objective that the funnel does not have, or that the policy cannot serve.
+
+    Args:
+        policy: who asks.
+        funnel: the objectives.
+        name: the one that is named.
+        with_parent: it must be given another.
+        values: it may be a value. A policy that treats positives and negatives apart has no use for one,
+            and would move its mean by what no rate of negatives puts right.
 
     Raises:
         UsageError: naming the objectives that would do.
     """
-    known = [o.name for o in funnel if o.given is not None or not with_parent]
+    known = [
+        o.name for o in funnel if (o.given is not None or not with_parent) and (values or o.kind == "binary")
+    ]
     if name not in known:
+        value = name in funnel.names and funnel[name].kind == "value" and not values
         kind = " that is given another" if with_parent else ""
         raise UsageError(
             f"sampling {type(policy).__name__}",
-            f"{name!r} is no objective of the scenario{kind}",
+            f"{name!r} is a value, which has no negatives"
+            if value
+            else f"{name!r} is no objective of the scenario{kind}",
             f"choose from: {', '.join(known) or 'none'}",
         )
 

@@ -59,4 +59,4 @@ class Unbias(Sampling):
 
     def check(self, funnel: Funnel, *, own_space: bool) -> None:
         """Refuse an objective without a parent."""
-        check_objective(self, funnel, self.objective, with_parent=True)
+        check_objective(self, funnel, self.objective, with_parent=True, values=True)

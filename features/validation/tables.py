@@ -119,6 +119,8 @@ def _samples(draft: Draft, scenario: Scenario, name: str) -> Contract:
         draft.needs(o.label, o.final, o.space)
         draft.limit(o.label, {"min": 0, "max": 1})
         draft.limit(o.count, {"min": 0})
+        if o.kind == "value":
+            draft.needs(o.total)
         draft.limit(o.completeness, {"min": 0.0, "max": 1.0})
         happened = pl.col(o.label) == 1
         draft.rule(f"{o.occurred}_if_{o.label}", happened == pl.col(o.occurred).is_not_null())
@@ -138,7 +140,8 @@ def _scores(draft: Draft, scenario: Scenario, name: str) -> Contract:
     draft.needs("user_id", "item_id", "user_rank", "unknown_user", "unknown_item", "model_version")
     draft.limit("user_rank", {"min": 1})
     for score in scenario.funnel.score_columns:
-        draft.limit(score.name, {"min": 0.0, "max": 1.0, "nullable": False})
+        limits = {"min": 0.0, "max": 1.0} if score.kind == "binary" else {}
+        draft.limit(score.name, {**limits, "nullable": False})
     return draft.finish("dt", "line", "user_id", "item_id", "request_id")
 
 

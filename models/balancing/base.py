@@ -52,6 +52,15 @@ class Balancer(nn.Module, ABC):
 
     second_pass: ClassVar[bool] = False
 
+    def told(self, squared: Sequence[bool]) -> None:
+        """Called before the first batch: which losses are squared errors; all others are cross-entropies.
+
+        Most equations treat all losses alike and need not listen.
+
+        Args:
+            squared: one per objective, in the order of the funnel.
+        """
+
     @abstractmethod
     def forward(self, losses_K: Tensor) -> Tensor:
         """Combine the losses, shape (K,), into a scalar."""

@@ -59,6 +59,9 @@ class Term:
 class EntireSpace(ABC):
     """How conditional and joint probabilities are formed, which rows teach an objective, and at what cost.
 
+    A method sees the binary objectives alone; ``Objectives`` of ``models.entire_space.values`` hands it their
+    part of a funnel that also has values.
+
     Its docstring has the lines ``Equation:``, ``Source:``, ``Use:`` and ``Cost:``, from which
     ``docs/models.md`` is made.
 

@@ -9,6 +9,7 @@ SELECT
     max("value") FILTER (metric = 'gauc') AS gauc,
     max("value") FILTER (metric = 'pcoc') AS pcoc,
     max("value") FILTER (metric = 'normalized_entropy') AS normalized_entropy,
+    max("value") FILTER (metric = 'rmse') AS rmse,
     max("rows") AS impressions,
     max(positives) AS positives
 FROM metrics_daily

@@ -1,6 +1,9 @@
 -- table:   scores
--- promise: every published probability is a finite number between 0 and 1
-SELECT user_id, item_id, line, score, p
+-- promise: every published probability is a finite number between 0 and 1, every expected value a finite one
+SELECT user_id, item_id, line, score, published
 FROM this
-UNPIVOT INCLUDE NULLS (p FOR score IN (COLUMNS('^p(ctr|cvr|ctcvr|_.*)$')))
-WHERE p IS NULL OR NOT isfinite(p) OR p < 0 OR p > 1
+UNPIVOT INCLUDE NULLS (published FOR score IN (COLUMNS('^(p(ctr|cvr|ctcvr|_.*)|e_.*)$')))
+WHERE
+    published IS NULL
+    OR NOT isfinite(published)
+    OR (starts_with(score, 'p') AND published NOT BETWEEN 0 AND 1)

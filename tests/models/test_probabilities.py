@@ -10,6 +10,7 @@ import torch
 
 from features.funnel import Funnel
 from models.batch import Batch
+from models.entire_space.values import Predictions
 from models.line import Line
 from models.score import probabilities, score_arrays
 
@@ -59,7 +60,8 @@ def test_the_order_holds_even_if_a_last_digit_does_not(
 ) -> None:
     line = make_line()
     log_p_BK = torch.tensor([[-1.0, -0.9999998, -1.0, -1.0]])
-    monkeypatch.setattr(line, "log_probabilities", lambda batch: (log_p_BK, log_p_BK))
+    said = Predictions(log_p_BK, log_p_BK, torch.empty(1, 0))
+    monkeypatch.setattr(line, "predict", lambda batch: said)
     scores = probabilities(line, make_batch(1))
     assert log_p_BK[0, 1].exp() > log_p_BK[0, 0].exp()
     assert scores["pctcvr"] == scores["pctr"]

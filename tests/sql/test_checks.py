@@ -73,16 +73,18 @@ CASES = {
     ),
     "checks/scores_in_range": Case(
         "user_id BIGINT, item_id VARCHAR, line VARCHAR, pctr FLOAT, pcvr FLOAT, pctcvr FLOAT, p_like FLOAT, "
-        "price FLOAT",
-        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, 7)",
-        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 7), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 7),"
-        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', 7), (5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 7)",
+        "e_spend FLOAT, price FLOAT",
+        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, -7, 7), (1, 'b', 'ple', 0, 1, 0.5, 1e-30, 7, 7)",
+        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 0, 7), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 0, 7),"
+        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', NULL, 7), (5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 'nan', 7)",
         [
             (2, "a", "ple", "pctr"),
             (3, "a", "ple", "pcvr"),
             (4, "a", "ple", "pctcvr"),
             (4, "a", "ple", "p_like"),
+            (4, "a", "ple", "e_spend"),
             (5, "a", "ple", "p_like"),
+            (5, "a", "ple", "e_spend"),
         ],
     ),
     "checks/scores_joint_below_parent": Case(
