@@ -1,4 +1,4 @@
-"""What tests of networks compute by themselves: one network of many, a tower, a gate; and what reaches what."""
+"""What tests of networks compute by themselves: one network of many, a tower, a gate; what reaches what."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ def reach(network: nn.Module, given: Inputs | None = None) -> dict[str, list[Ten
         for name, p in network.named_parameters():
             moved.setdefault(name, []).append(torch.zeros_like(p) != 0 if p.grad is None else p.grad != 0)
     return moved
+
+
+def reached(network: nn.Module, given: Inputs | None = None) -> dict[str, list[bool]]:
+    """For every parameter: which logits it moves."""
+    return {name: [bool(m.any()) for m in moved] for name, moved in reach(network, given).items()}
 
 
 def network_of(experts: Networks, index: int, x_BI: np.ndarray) -> np.ndarray:
