@@ -10,15 +10,20 @@ import torch
 from networks_by_hand import (
     ENTRY,
     HEADS,
+    K,
     assert_shared_is_declared,
     drawn,
     inputs,
     network_of,
+    reach,
     reached,
     read,
+    tower_of,
 )
 
 from models.architecture import Architecture
+from models.asymmetric import Asymmetric
+from models.customized import Customized
 from models.heads import Heads
 from models.inputs import Inputs
 from models.shared_bottom import SharedBottom
@@ -73,3 +78,82 @@ def test_heads_in_two_towers_or_in_none_that_exists_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="heads are 0 to 2, got"):
         SharedBottom(ENTRY, HEADS, towers=towers, generator=generator)
+
+
+FOUR = Heads((None, 0, 1, 0), 3)
+
+
+@pytest.mark.parametrize(
+    ("told", "reads"),
+    [
+        ((), [[], [0], [0, 1], [0, 1, 2]]),
+        (((), (0,), (0,)), [[], [0], [0], [0, 1, 2]]),
+        (((2,), (), (1,), ()), [[2], [], [1], []]),
+        (((), (), (), ()), [[], [], [], []]),
+    ],
+)
+def test_asymmetric_towers_read_the_bottoms_that_are_lent_to_them(
+    generator: torch.Generator, told: tuple[tuple[int, ...], ...], reads: list[list[int]]
+) -> None:
+    """The funnel of three objectives and one head of a method, or the relation that the recipe tells."""
+    model = drawn(Asymmetric(ENTRY, FOUR, bottom=(6, 4), layers=(3,), reads=told, generator=generator))
+    lent = sorted({g for read in reads for g in read})
+    kept = [h for h in range(4) if h not in lent]
+    x, bottoms = inputs().numpy(), {}
+    for part, those in ((model.lent, lent), (model.kept, kept)):
+        assert (part is None) == (not those)
+        bottoms |= {h: network_of(part, place, x) for place, h in enumerate(those)}
+    expected = [
+        tower_of(model.towers[h], 0, np.concatenate([bottoms[g] for g in (h, *reads[h])], axis=1))
+        for h in range(4)
+    ]
+    np.testing.assert_allclose(model(read()).detach(), np.stack(expected, axis=1), rtol=1e-9)
+    assert_shared_is_declared(model)
+    by_all = any(all(g in (h, *reads[h]) for h in range(3)) for g in range(4))
+    assert (model.last_shared() is None) == (not by_all)
+
+
+def test_asymmetric_bottoms_are_moved_by_those_who_read_them_and_by_no_other(
+    generator: torch.Generator,
+) -> None:
+    model = drawn(Asymmetric(ENTRY, FOUR, bottom=(6,), layers=(3,), generator=generator))
+    moved = reach(model)
+    first = [m[0].T.reshape(3, 6, -1) for m in moved["lent.weights.0"]]
+    found = [[bool(first[h][g].any()) for h in range(4)] for g in range(3)]
+    assert found == [[True] * 4, [False, True, True, True], [False, False, True, True]]
+    assert reached(model)["kept.weights.0"] == [False, False, False, True]
+    for h in range(4):
+        assert reached(model)[f"towers.{h}.weight_KO1"] == [g == h for g in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("reads", "said"),
+    [
+        (((0,),), "head 0 must read others"),
+        (((), (3,)), "head 1 must read others"),
+        (((), (0, 0)), "head 1 must read others"),
+        (((1,), (0,)), "read each other"),
+        (((2,),), "read each other"),  # the last reads all before it unless told otherwise
+        (((),) * 4, "told for 4 heads, and there are 3"),
+    ],
+)
+def test_relations_that_are_not_asymmetric_are_refused(
+    generator: torch.Generator, reads: tuple[tuple[int, ...], ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Asymmetric(ENTRY, HEADS, reads=reads, generator=generator)
+
+
+def test_customized_towers_read_their_own_bottom_beside_the_shared_one(generator: torch.Generator) -> None:
+    model = drawn(Customized(ENTRY, HEADS, own=(6, 4), shared=(7, 2), layers=(3,), generator=generator))
+    x = inputs().numpy()
+    shared = network_of(model.shared, 0, x)
+    expected = [
+        tower_of(model.towers, k, np.concatenate([network_of(model.own, k, x), shared], axis=1))
+        for k in range(K)
+    ]
+    np.testing.assert_allclose(model(read()).detach(), np.stack(expected, axis=1), rtol=1e-9)
+    assert_shared_is_declared(model)
+    first = [m[0].T.reshape(K, 6, -1) for m in reach(model)["own.weights.0"]]
+    found = np.array([[bool(first[k][e].any()) for k in range(K)] for e in range(K)])
+    np.testing.assert_array_equal(found, np.eye(K, dtype=bool))
