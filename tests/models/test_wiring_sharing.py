@@ -23,6 +23,7 @@ from networks_by_hand import (
 
 from models.architecture import Architecture
 from models.asymmetric import Asymmetric
+from models.cross_stitch import CrossStitch
 from models.customized import Customized
 from models.heads import Heads
 from models.inputs import Inputs
@@ -157,3 +158,47 @@ def test_customized_towers_read_their_own_bottom_beside_the_shared_one(generator
     first = [m[0].T.reshape(K, 6, -1) for m in reach(model)["own.weights.0"]]
     found = np.array([[bool(first[k][e].any()) for k in range(K)] for e in range(K)])
     np.testing.assert_array_equal(found, np.eye(K, dtype=bool))
+
+
+@pytest.mark.parametrize("stitched", [(6,), (6, 4, 5)])
+def test_cross_stitch_mixes_the_activations_of_all_heads_after_every_layer(
+    generator: torch.Generator, stitched: tuple[int, ...]
+) -> None:
+    """The paper's equation 1, head by head, row by row."""
+    model = drawn(CrossStitch(ENTRY, HEADS, stitched=stitched, layers=(3,), generator=generator))
+    per_row = []
+    for x in inputs().numpy():
+        s = [x[None]] * K
+        for level, unit in zip(model.levels, model.units, strict=True):
+            a = [network_of(level, k, s[k]) for k in range(K)]
+            s = [sum(unit[k, g].item() * a[g] for g in range(K)) for k in range(K)]
+        per_row.append([tower_of(model.towers, k, s[k])[0] for k in range(K)])
+    np.testing.assert_allclose(model(read()).detach(), np.array(per_row), rtol=1e-9)
+    assert_shared_is_declared(model)
+    for k, moved in enumerate(reach(model)[f"units.{len(stitched) - 1}"]):
+        np.testing.assert_array_equal(moved, [[row == k] * K for row in range(K)])
+
+
+def test_cross_stitch_units_that_keep_their_own_separate_the_networks(generator: torch.Generator) -> None:
+    """The identity is one end of what a unit can learn; it starts as a convex combination near it."""
+    model = CrossStitch(ENTRY, HEADS, stitched=(6, 4), layers=(3,), generator=generator)
+    for unit in model.units:
+        torch.testing.assert_close(unit.data, torch.full((K, K), 0.05).fill_diagonal_(0.9))
+    drawn(model)
+    for unit in model.units:
+        unit.data = torch.eye(K).double()
+    moved = reach(model)
+    for name in ("levels.0.weights.0", "levels.1.weights.0"):
+        by_network = [m.transpose(1, 2).reshape(K, -1) for m in moved[name]]
+        found = np.array([[bool(by_network[k][g].any()) for k in range(K)] for g in range(K)])
+        np.testing.assert_array_equal(found, np.eye(K, dtype=bool))
+    alone = CrossStitch(ENTRY, Heads.free(1), stitched=(6,), generator=generator)
+    assert alone.units[0].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(("stitched", "same"), [((), 0.9), ((4,), 1.5), ((4,), -0.1)])
+def test_cross_stitch_without_layers_or_with_a_start_that_is_no_mixture_is_refused(
+    generator: torch.Generator, stitched: tuple[int, ...], same: float
+) -> None:
+    with pytest.raises(ValueError, match="CrossStitch needs a layer"):
+        CrossStitch(ENTRY, HEADS, stitched=stitched, same=same, generator=generator)
