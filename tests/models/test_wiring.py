@@ -170,16 +170,27 @@ def test_aitm_shares_the_networks_of_heads_that_others_follow(generator: torch.G
 
 
 @pytest.mark.parametrize("one_gate", [False, True])
-def test_mmoe_computes_the_papers_equations(generator: torch.Generator, one_gate: bool) -> None:
-    model = drawn(
-        MMoE(ENTRY, HEADS, experts=3, expert=(6, 4), layers=(3,), one_gate=one_gate, generator=generator)
-    )
+@pytest.mark.parametrize("hidden", [(), (4,), (4, 3)])
+def test_mmoe_computes_the_papers_equations(
+    generator: torch.Generator, one_gate: bool, hidden: tuple[int, ...]
+) -> None:
+    settings = {"experts": 3, "expert": (6, 4), "layers": (3,), "one_gate": one_gate, "gate": hidden}
+    model = drawn(MMoE(ENTRY, HEADS, **settings, generator=generator))
     x = inputs().numpy()
     experts = [network_of(model.experts, e, x) for e in range(3)]
-    mixed = [fuse(model.gates[0 if one_gate else k], x, experts) for k in range(K)]
+    gates = [0] * K if one_gate else range(K)
+    reads = [network_of(model.selectors, g, x) if hidden else x for g in gates]
+    mixed = [fuse(model.gates[g], selector, experts) for g, selector in zip(gates, reads, strict=True)]
     expected = np.stack([tower_of(model.towers, k, mixed[k]) for k in range(K)], axis=1)
     np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-9)
     assert_shared_is_declared(model)
+
+
+def test_hidden_layers_of_a_gate_belong_to_their_objective(generator: torch.Generator) -> None:
+    moved = reach(drawn(MMoE(ENTRY, HEADS, experts=2, expert=(6,), gate=(4,), generator=generator)))
+    by_gate = [m[0].T.reshape(K, -1) for m in moved["selectors.weights.0"]]
+    found = np.array([[bool(by_gate[k][g].any()) for k in range(K)] for g in range(K)])
+    np.testing.assert_array_equal(found, np.eye(K, dtype=bool))
 
 
 def test_mmoe_without_experts_is_refused(generator: torch.Generator) -> None:
