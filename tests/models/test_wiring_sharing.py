@@ -13,6 +13,7 @@ from networks_by_hand import (
     K,
     assert_shared_is_declared,
     drawn,
+    fuse,
     inputs,
     network_of,
     reach,
@@ -27,6 +28,8 @@ from models.cross_stitch import CrossStitch
 from models.customized import Customized
 from models.heads import Heads
 from models.inputs import Inputs
+from models.ml_mmoe import MLMMoE
+from models.mmoe import MMoE
 from models.shared_bottom import SharedBottom
 
 
@@ -202,3 +205,49 @@ def test_cross_stitch_without_layers_or_with_a_start_that_is_no_mixture_is_refus
 ) -> None:
     with pytest.raises(ValueError, match="CrossStitch needs a layer"):
         CrossStitch(ENTRY, HEADS, stitched=stitched, same=same, generator=generator)
+
+
+TWO_LEVELS, THREE_LEVELS = ((6,), (4,)), ((6, 4), (5,), (4, 3))
+
+
+@pytest.mark.parametrize("levels", [((6, 4),), TWO_LEVELS, THREE_LEVELS])
+def test_multi_level_mmoe_feeds_every_expert_a_mixture_of_those_below(
+    generator: torch.Generator, levels: tuple[tuple[int, ...], ...]
+) -> None:
+    """All gates read the input of the network, also those of higher levels."""
+    model = drawn(MLMMoE(ENTRY, HEADS, levels=levels, experts=2, layers=(3,), generator=generator))
+    x = inputs().numpy()
+    below = [x, x]
+    for level, gates in zip(model.levels, model.gates, strict=True):
+        experts = [network_of(level, e, below[e]) for e in range(2)]
+        below = [fuse(gate, x, experts) for gate in gates]
+    expected = np.stack([tower_of(model.towers, k, below[k]) for k in range(K)], axis=1)
+    np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-9)
+    assert_shared_is_declared(model)
+
+
+def test_multi_level_mmoe_shares_all_but_the_last_gates_and_the_towers(generator: torch.Generator) -> None:
+    model = drawn(MLMMoE(ENTRY, HEADS, levels=THREE_LEVELS, experts=2, layers=(3,), generator=generator))
+    moved = reached(model)
+    for j in range(3):
+        assert moved[f"levels.{j}.weights.0"] == [True] * K
+    for j, gate in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert moved[f"gates.{j}.{gate}.weight_EI"] == [True] * K
+    for k in range(K):
+        assert moved[f"gates.2.{k}.weight_EI"] == [g == k for g in range(K)]
+
+
+def test_multi_level_mmoe_of_one_level_is_mmoe() -> None:
+    one, plain = (
+        cls(ENTRY, HEADS, experts=3, layers=(3,), generator=torch.Generator().manual_seed(3), **settings)
+        for cls, settings in ((MLMMoE, {"levels": ((6, 4),)}), (MMoE, {"expert": (6, 4)}))
+    )
+    torch.testing.assert_close(one.double()(read()), plain.double()(read()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"levels": ()}, {"experts": 0}])
+def test_multi_level_mmoe_without_levels_or_experts_is_refused(
+    generator: torch.Generator, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="at least one level and one expert"):
+        MLMMoE(ENTRY, HEADS, generator=generator, **wrong)
