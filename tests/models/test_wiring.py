@@ -26,6 +26,7 @@ from networks_by_hand import (
 from models.aitm import AITM, Transfer
 from models.architecture import Architecture
 from models.blocks import Gate, Networks, mix
+from models.cgc import CGC
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mmoe import MMoE
@@ -215,9 +216,23 @@ def test_shared_parameters_are_those_that_several_objectives_reach(
     assert_shared_is_declared(model, make_inputs(40, model.spaces(HEADS)))
 
 
-def test_ple_without_experts_is_refused(generator: torch.Generator) -> None:
-    with pytest.raises(ValueError, match="one shared expert"):
-        PLE(ENTRY, HEADS, shared=0, generator=generator)
+@pytest.mark.parametrize(("own", "shared"), [(1, 1), (2, 3)])
+def test_cgc_is_one_level_of_ple(generator: torch.Generator, own: int, shared: int) -> None:
+    model = drawn(CGC(ENTRY, HEADS, expert=(8, 6), own=own, shared=shared, layers=(4,), generator=generator))
+    np.testing.assert_allclose(
+        model(read()).detach(), ple_reference(model, own, shared), rtol=1e-9, atol=1e-12
+    )
+    shares = {id(p): name for name, p in model.named_parameters()}
+    assert {shares[id(p)].split(".")[2] for p in model.shared_parameters()} == {"shared_experts"}
+    assert_shared_is_declared(model)
+
+
+@pytest.mark.parametrize(("cls", "wrong"), [(PLE, {"shared": 0}), (PLE, {"levels": ()}), (CGC, {"own": 0})])
+def test_ple_without_experts_or_levels_is_refused(
+    generator: torch.Generator, cls: type[PLE], wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=f"{cls.__name__} needs at least one level, one own and one shared"):
+        cls(ENTRY, HEADS, generator=generator, **wrong)
 
 
 def test_a_network_without_layers_is_refused(generator: torch.Generator) -> None:
