@@ -108,13 +108,14 @@ def mix(weight_EB: Tensor, experts: Sequence[Tensor]) -> Tensor:
 
 
 class ObjectiveTowers(nn.Module):
-    """One tower per objective: a network and a linear layer to a single logit.
+    """One tower per objective, or one for several: a network and a linear layer to a logit per objective.
 
     Args:
         width: I.
         num_objectives: K.
         layers: output width of every hidden layer.
         same_input: every tower reads the same input if true, its own otherwise.
+        tower_of: number of the tower of each objective; one of its own where none is told.
         generator: source of the initial weights.
     """
 
@@ -125,15 +126,21 @@ class ObjectiveTowers(nn.Module):
         layers: tuple[int, ...],
         *,
         same_input: bool,
+        tower_of: tuple[int, ...] | None = None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        groups, per_group = (1, num_objectives) if same_input else (num_objectives, 1)
+        self.tower_of = None if tower_of is None else list(tower_of)
+        towers = num_objectives if tower_of is None else max(tower_of) + 1
+        groups, per_group = (1, towers) if same_input else (towers, 1)
         self.hidden = Networks(width, layers, groups=groups, per_group=per_group, generator=generator)
         # the logit starts on the scale of its input
         self.weight_KO1 = uniform(num_objectives, layers[-1], 1, fan_in=layers[-1], generator=generator)
         self.bias_K11 = nn.Parameter(torch.zeros(num_objectives, 1, 1))
 
     def forward(self, x_GBI: Tensor) -> Tensor:
-        """Logits, shape (B, K), of one input for all (G = 1) or of one per objective (G = K)."""
-        return torch.baddbmm(self.bias_K11, self.hidden(x_GBI), self.weight_KO1).squeeze(2).T
+        """Logits, shape (B, K), of one input for all (G = 1) or of one per tower."""
+        hidden_KBO = self.hidden(x_GBI)
+        if self.tower_of is not None:
+            hidden_KBO = hidden_KBO[self.tower_of]
+        return torch.baddbmm(self.bias_K11, hidden_KBO, self.weight_KO1).squeeze(2).T

@@ -1,6 +1,6 @@
 """Multi-gate Mixture-of-Experts: all experts are shared, and every objective mixes them by a gate of its own.
 
-Shapes: B rows, E experts, O expert output width, H heads.
+Shapes: B rows, I width of what a gate reads, E experts, O expert output width, H heads.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from models.inputs import Entry, Inputs
 
 
 class MMoE(Architecture):
-    """Experts that every head sees, one linear gate and one tower per head.
+    """Experts that every head sees, one gate and one tower per head.
 
-    With ``one_gate`` all heads mix alike, which is OMoE, the baseline of the same paper.
+    With ``one_gate`` all heads mix alike, which is OMoE, the baseline of the same paper. The paper's gate is
+    linear; ``gate`` puts hidden layers below it, as some published code has them.
 
-    Equation: ``f_h = sum_e softmax(W_h x)_e expert_e(x)``, ``logit_h = tower_h(f_h)``.
+    Equation: ``f_h = sum_e softmax(W_h x)_e expert_e(x)``, ``logit_h = tower_h(f_h)``; with ``gate``,
+    ``softmax(W_h network_h(x))``.
     Source: Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts,
     KDD 2018, section 4; OMoE is its baseline with one gate.
     Use: where objectives are related, but not equally on all rows.
-    Cost: E experts, H gates of one linear layer.
+    Cost: E experts, H gates of one linear layer, and of the hidden layers that are asked for.
 
     Args:
         entry: layout of the input.
@@ -32,6 +34,7 @@ class MMoE(Architecture):
         expert: widths of an expert.
         layers: hidden widths of a tower.
         one_gate: one gate for all heads.
+        gate: hidden widths of a gate; none makes it linear.
         generator: source of the initial weights.
 
     Raises:
@@ -47,13 +50,16 @@ class MMoE(Architecture):
         expert: tuple[int, ...] = (256, 128),
         layers: tuple[int, ...] = (64,),
         one_gate: bool = False,
+        gate: tuple[int, ...] = (),
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         if experts < 1:
             raise ValueError(f"MMoE needs at least one expert, got experts={experts}.")
         self.experts = Networks(entry.width, expert, per_group=experts, generator=generator)
-        self.gates = nn.ModuleList(Gate(entry.width, experts) for _ in range(1 if one_gate else len(heads)))
+        gates = 1 if one_gate else len(heads)
+        self.selectors = Networks(entry.width, gate, per_group=gates, generator=generator) if gate else None
+        self.gates = nn.ModuleList(Gate((entry.width, *gate)[-1], experts) for _ in range(gates))
         self.towers = ObjectiveTowers(
             expert[-1], len(heads), layers, same_input=one_gate, generator=generator
         )
@@ -61,13 +67,20 @@ class MMoE(Architecture):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
         experts = self.experts(inputs.x_SBX).unbind(dim=0)
-        logits_BH: Tensor = self.towers(torch.stack([mix(gate(inputs.x_BX), experts) for gate in self.gates]))
+        read_HBI = inputs.x_SBX.expand(len(self.gates), -1, -1)
+        if self.selectors is not None:
+            read_HBI = self.selectors(inputs.x_SBX)
+        mixed = [mix(gate(read_BI), experts) for gate, read_BI in zip(self.gates, read_HBI, strict=True)]
+        logits_BH: Tensor = self.towers(torch.stack(mixed))
         return logits_BH
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The experts, and the gate if there is one for all."""
         shared = list(self.experts.parameters())
-        return shared if len(self.gates) > 1 else [*shared, *self.gates.parameters()]
+        if len(self.gates) == 1:
+            shared += self.gates.parameters()
+            shared += [] if self.selectors is None else self.selectors.parameters()
+        return shared
 
     def last_shared(self) -> nn.Parameter:
         """Weight of the experts' last layer."""

@@ -81,7 +81,7 @@ class PLE(Architecture):
 
     Gate k of a level selects the own experts of objective k and the shared experts, with the previous
     output of objective k as selector; the shared gate selects all experts of its level and exists in
-    every level but the last. One level makes it CGC.
+    every level but the last. One level makes it ``CGC``.
 
     Equation: ``g_kj = w_kj(g_k,j-1) S_kj``, ``logit_k = tower_k(g_kN)``.
     Source: Tang et al., Progressive Layered Extraction, RecSys 2020, equations 1-7 and Figures 4-5.
@@ -96,6 +96,9 @@ class PLE(Architecture):
         shared: shared experts in a level.
         layers: hidden widths of a tower.
         generator: source of the initial weights.
+
+    Raises:
+        ValueError: no level, no own or no shared expert.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class PLE(Architecture):
         super().__init__()
         if not levels or min(own, shared) < 1:
             raise ValueError(
-                "PLE needs at least one level, one own and one shared expert; "
+                f"{type(self).__name__} needs at least one level, one own and one shared expert; "
                 f"got levels={levels}, own={own}, shared={shared}."
             )
         widths = (entry.width, *(level[-1] for level in levels))
@@ -153,3 +156,8 @@ class PLE(Architecture):
             if above >= 2:
                 shared += level.own_gates.parameters()
         return shared
+
+    def last_shared(self) -> nn.Parameter:
+        """Weight of the last layer of the last level's shared experts."""
+        weight: nn.Parameter = cast(ExtractionLayer, self.levels[-1]).shared_experts.weights[-1]
+        return weight

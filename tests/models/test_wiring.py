@@ -8,11 +8,25 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from networks_by_hand import (
+    ENTRY,
+    HEADS,
+    WIDTH,
+    K,
+    assert_shared_is_declared,
+    drawn,
+    fuse,
+    inputs,
+    network_of,
+    reach,
+    read,
+    tower_of,
+)
 
 from models.aitm import AITM, Transfer
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.blocks import Gate, Networks, mix
+from models.cgc import CGC
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mmoe import MMoE
@@ -20,64 +34,6 @@ from models.ple import PLE, ExtractionLayer
 from models.shared_bottom import SharedBottom
 from models.single_task import SingleTask
 from models.towers import Towers
-
-K, WIDTH = 3, 5
-ENTRY, HEADS = Entry(WIDTH, 1, (), WIDTH), Heads.free(K)
-
-
-def drawn(network: nn.Module) -> nn.Module:
-    """The network in float64 with every parameter random and most units alive: no zero hides a connection."""
-    generator = torch.Generator().manual_seed(5)
-    network.double()
-    for name, parameter in network.named_parameters():
-        parameter.data.normal_(1.0 if "bias" in name else 0.0, 0.5, generator=generator)
-    return network
-
-
-def inputs(rows: int = 40) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(1).normal(size=(rows, WIDTH)))
-
-
-def read(x_BI: Tensor | None = None) -> Inputs:
-    """Quantities alone: the flat input is all that these networks look at."""
-    x_BI = inputs() if x_BI is None else x_BI
-    return Inputs(x_BI.unsqueeze(0), torch.empty(1, len(x_BI), 0, 1), x_BI)
-
-
-def reach(network: nn.Module, given: Inputs | None = None) -> dict[str, list[Tensor]]:
-    """For every parameter and logit: which of its elements move that logit."""
-    logits_BK = network(read() if given is None else given)
-    moved: dict[str, list[Tensor]] = {}
-    for k in range(logits_BK.shape[1]):
-        network.zero_grad(set_to_none=False)
-        logits_BK[:, k].sum().backward(retain_graph=True)
-        for name, p in network.named_parameters():
-            moved.setdefault(name, []).append(torch.zeros_like(p) != 0 if p.grad is None else p.grad != 0)
-    return moved
-
-
-def network_of(experts: Networks, index: int, x_BI: np.ndarray) -> np.ndarray:
-    """One of the side-by-side networks, layer by layer."""
-    group, place = divmod(index, experts.per_group)
-    first = experts.weights[0].shape[2] // experts.per_group
-    columns = slice(place * first, (place + 1) * first)
-    h = x_BI @ experts.weights[0][group][:, columns].detach().numpy()
-    h = np.maximum(h + experts.biases[0][group][:, columns].detach().numpy(), 0)
-    for weight, bias in zip(list(experts.weights)[1:], list(experts.biases)[1:], strict=True):
-        h = np.maximum(h @ weight[index].detach().numpy() + bias[index].detach().numpy(), 0)
-    return h
-
-
-def tower_of(towers: ObjectiveTowers, k: int, x_BI: np.ndarray) -> np.ndarray:
-    h = network_of(towers.hidden, k, x_BI)
-    return (h @ towers.weight_KO1[k].detach().numpy() + towers.bias_K11[k].detach().numpy())[:, 0]
-
-
-def fuse(gate: Gate, selector: np.ndarray, experts: list[np.ndarray]) -> np.ndarray:
-    """PLE equations 2-3: softmax of a linear map of the selector, times the selected vectors."""
-    score = np.exp(selector @ gate.weight_EI.detach().numpy().T)
-    weight = score / score.sum(axis=1, keepdims=True)
-    return sum(weight[:, [e]] * expert for e, expert in enumerate(experts))
 
 
 def ple_reference(model: PLE, own: int, shared: int) -> np.ndarray:
@@ -215,16 +171,27 @@ def test_aitm_shares_the_networks_of_heads_that_others_follow(generator: torch.G
 
 
 @pytest.mark.parametrize("one_gate", [False, True])
-def test_mmoe_computes_the_papers_equations(generator: torch.Generator, one_gate: bool) -> None:
-    model = drawn(
-        MMoE(ENTRY, HEADS, experts=3, expert=(6, 4), layers=(3,), one_gate=one_gate, generator=generator)
-    )
+@pytest.mark.parametrize("hidden", [(), (4,), (4, 3)])
+def test_mmoe_computes_the_papers_equations(
+    generator: torch.Generator, one_gate: bool, hidden: tuple[int, ...]
+) -> None:
+    settings = {"experts": 3, "expert": (6, 4), "layers": (3,), "one_gate": one_gate, "gate": hidden}
+    model = drawn(MMoE(ENTRY, HEADS, **settings, generator=generator))
     x = inputs().numpy()
     experts = [network_of(model.experts, e, x) for e in range(3)]
-    mixed = [fuse(model.gates[0 if one_gate else k], x, experts) for k in range(K)]
+    gates = [0] * K if one_gate else range(K)
+    reads = [network_of(model.selectors, g, x) if hidden else x for g in gates]
+    mixed = [fuse(model.gates[g], selector, experts) for g, selector in zip(gates, reads, strict=True)]
     expected = np.stack([tower_of(model.towers, k, mixed[k]) for k in range(K)], axis=1)
     np.testing.assert_allclose(model(read()).detach(), expected, rtol=1e-9)
     assert_shared_is_declared(model)
+
+
+def test_hidden_layers_of_a_gate_belong_to_their_objective(generator: torch.Generator) -> None:
+    moved = reach(drawn(MMoE(ENTRY, HEADS, experts=2, expert=(6,), gate=(4,), generator=generator)))
+    by_gate = [m[0].T.reshape(K, -1) for m in moved["selectors.weights.0"]]
+    found = np.array([[bool(by_gate[k][g].any()) for k in range(K)] for g in range(K)])
+    np.testing.assert_array_equal(found, np.eye(K, dtype=bool))
 
 
 def test_mmoe_without_experts_is_refused(generator: torch.Generator) -> None:
@@ -249,18 +216,23 @@ def test_shared_parameters_are_those_that_several_objectives_reach(
     assert_shared_is_declared(model, make_inputs(40, model.spaces(HEADS)))
 
 
-def assert_shared_is_declared(model: Architecture, given: Inputs | None = None) -> None:
-    declared = {id(p) for p in model.shared_parameters()}
-    moved = reach(drawn(model), given)
-    found = {id(p) for name, p in model.named_parameters() if (torch.stack(moved[name]).sum(dim=0) > 1).any()}
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert {names[i] for i in found} == {names[i] for i in declared}
-    assert len(model.shared_parameters()) == len(declared), "named twice"
+@pytest.mark.parametrize(("own", "shared"), [(1, 1), (2, 3)])
+def test_cgc_is_one_level_of_ple(generator: torch.Generator, own: int, shared: int) -> None:
+    model = drawn(CGC(ENTRY, HEADS, expert=(8, 6), own=own, shared=shared, layers=(4,), generator=generator))
+    np.testing.assert_allclose(
+        model(read()).detach(), ple_reference(model, own, shared), rtol=1e-9, atol=1e-12
+    )
+    shares = {id(p): name for name, p in model.named_parameters()}
+    assert {shares[id(p)].split(".")[2] for p in model.shared_parameters()} == {"shared_experts"}
+    assert_shared_is_declared(model)
 
 
-def test_ple_without_experts_is_refused(generator: torch.Generator) -> None:
-    with pytest.raises(ValueError, match="one shared expert"):
-        PLE(ENTRY, HEADS, shared=0, generator=generator)
+@pytest.mark.parametrize(("cls", "wrong"), [(PLE, {"shared": 0}), (PLE, {"levels": ()}), (CGC, {"own": 0})])
+def test_ple_without_experts_or_levels_is_refused(
+    generator: torch.Generator, cls: type[PLE], wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=f"{cls.__name__} needs at least one level, one own and one shared"):
+        cls(ENTRY, HEADS, generator=generator, **wrong)
 
 
 def test_a_network_without_layers_is_refused(generator: torch.Generator) -> None:
