@@ -144,7 +144,7 @@ class HoME(Architecture):
     they do not confirm the weights ``a_p``.
     Use: with many objectives in known groups, some of them rare, where experts of ``PLE`` die out.
     Cost: N experts of every group and of all heads in both levels, of every head in one, and a low-rank
-    product before each N; about twice ``PLE`` with as many.
+    product before each N; two to three times the time of ``PLE``.
 
     Args:
         entry: layout of the input.

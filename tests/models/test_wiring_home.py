@@ -1,7 +1,8 @@
-"""HoME: what it computes, by loops, and what each logit teaches."""
+"""HoME and PEPNet: what they compute, by loops, what each logit teaches, and where gradients stop."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_wiring import (
     drawn,
     fuse,
     inputs,
+    network_of,
     reach,
     read,
     tower_of,
@@ -23,6 +25,8 @@ from test_wiring import (
 from models.blocks import NormalisedNetworks
 from models.heads import Heads
 from models.home import FeatureGate, GatedExperts, HoME, SelfGate
+from models.inputs import Entry, Inputs
+from models.pepnet import GateUnits, PEPNet
 
 
 def array(parameter: torch.Tensor) -> np.ndarray:
@@ -192,3 +196,123 @@ def test_home_refuses_what_it_cannot_build(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         home(generator, **changed)
+
+
+#: Three fields with two numbers each, and a quantity: the layout of ``make_inputs``.
+FIELDS = Entry(7, 2, ("user", "item", "scene"), 1)
+
+
+def pepnet(generator: torch.Generator, heads: Heads = HEADS, **changed: object) -> PEPNet:
+    settings = {"domain": ("scene",), "priors": ("item", "user"), "layers": (5, 4), "gate": 6} | changed
+    return drawn(PEPNet(FIELDS, heads, **settings, generator=generator))
+
+
+def gate_unit_of(gates: GateUnits, number: int, prior: np.ndarray, main: np.ndarray) -> np.ndarray:
+    hidden = network_of(gates.hidden, number, np.concatenate((prior, main), axis=1))
+    return 2 * sigmoid(hidden @ array(gates.weights[number]) + array(gates.biases[number]))
+
+
+def pepnet_reference(
+    model: PEPNet,
+    domain: np.ndarray,
+    prior: np.ndarray,
+    x: np.ndarray,
+    read_by_gates: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and the scaled input; gates may read another input than the one that is scaled."""
+    gates_x, gates_scaled = (x, None) if read_by_gates is None else read_by_gates
+    scaled = gate_unit_of(model.embedding_gate, 0, domain, gates_x) * x
+    logits = []
+    for head in range(len(model.bias_H11)):
+        h = scaled
+        for number, layer in enumerate(model.layers):
+            gate = gate_unit_of(
+                model.layer_gates, number, prior, scaled if gates_scaled is None else gates_scaled
+            )
+            h = network_of(layer, head, h)
+            h = h * gate[:, head * h.shape[1] : (head + 1) * h.shape[1]]
+        logits.append((h @ array(model.weight_HO1[head]) + array(model.bias_H11[head]))[:, 0])
+    return np.stack(logits, axis=1), scaled
+
+
+@pytest.mark.parametrize(
+    ("changed", "domain", "priors"),
+    [
+        ({}, [2], [1, 0]),
+        ({"domain": None, "priors": None, "layers": (4,)}, [0, 1, 2], [0, 1, 2]),
+        ({"domain": (), "layers": (4, 5, 3)}, [], [1, 0]),
+    ],
+)
+def test_pepnet_computes_its_equations(
+    make_inputs: Callable[..., Inputs],
+    generator: torch.Generator,
+    changed: dict[str, object],
+    domain: list[int],
+    priors: list[int],
+) -> None:
+    model, given = pepnet(generator, **changed), make_inputs(20)
+    vectors = given.vectors_SBFD[0].numpy()
+    expected, _ = pepnet_reference(
+        model,
+        vectors[:, domain].reshape(20, -1),
+        vectors[:, priors].reshape(20, -1),
+        given.x_BX.numpy(),
+    )
+    np.testing.assert_allclose(model(given).detach(), expected, rtol=1e-9, atol=1e-12)
+    assert_shared_is_declared(model, given)
+
+
+def test_pepnets_gates_teach_their_priors_but_not_what_they_scale(
+    make_inputs: Callable[..., Inputs], generator: torch.Generator
+) -> None:
+    """Finite differences with what the gates read of the input held at its value."""
+    model, given, rows, step = pepnet(generator), make_inputs(3), 3, 1e-6
+    x, vectors = given.x_BX.numpy(), given.vectors_SBFD[0].numpy()
+    held = (x, pepnet_reference(model, vectors[:, 2], vectors[:, [1, 0]].reshape(rows, -1), x)[1])
+
+    def total(moved_x: np.ndarray, moved: np.ndarray) -> float:
+        prior = moved[:, [1, 0]].reshape(rows, -1)
+        return float(pepnet_reference(model, moved[:, 2], prior, moved_x, held)[0].sum())
+
+    x_SBX, vectors_SBFD = given.x_SBX.requires_grad_(), given.vectors_SBFD.requires_grad_()
+    model(Inputs(x_SBX, vectors_SBFD, given.dense_BQ)).sum().backward()
+    for grad, at, value in (
+        (x_SBX.grad[0], x, lambda moved: total(moved, vectors)),
+        (vectors_SBFD.grad[0], vectors, lambda moved: total(x, moved)),
+    ):
+        found = np.zeros_like(at)
+        for place in np.ndindex(*at.shape):
+            there = np.zeros_like(at)
+            there[place] = step
+            found[place] = (value(at + there) - value(at - there)) / (2 * step)
+        np.testing.assert_allclose(grad, found, rtol=1e-6, atol=1e-7)
+        assert grad.any()
+
+
+def test_pepnets_towers_and_their_gates_are_the_heads_own(
+    make_inputs: Callable[..., Inputs], generator: torch.Generator
+) -> None:
+    """By network and head: the embeddings' gate and the first layer of each gate serve all."""
+    moved = reach(pepnet(generator), make_inputs(20))
+    own, everyone = np.eye(K, dtype=bool), np.ones((K, K), dtype=bool)
+    for name, width, declared in (
+        ("embedding_gate.hidden.weights.0", 6, everyone[:1]),
+        ("layer_gates.hidden.weights.0", 6, everyone[:2]),
+        ("layers.0.weights.0", 5, own),
+        ("layers.1.weights.0", 4, own),
+        ("weight_HO1", 1, own),
+    ):
+        np.testing.assert_array_equal(by_unit(moved[name], width), declared, err_msg=name)
+    for number, width in ((0, 5), (1, 4)):
+        second = [m.unsqueeze(0) for m in moved[f"layer_gates.weights.{number}"]]
+        np.testing.assert_array_equal(by_unit(second, width), own, err_msg=f"layer gate {number}")
+
+
+def test_pepnet_refuses_what_it_cannot_build(generator: torch.Generator) -> None:
+    for changed, told in (
+        ({"layers": ()}, "hidden layer"),
+        ({"gate": 0}, "one unit"),
+        ({"priors": ("tab",)}, "tab"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            pepnet(generator, **changed)
