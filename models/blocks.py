@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def _he_uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Parameter:
@@ -64,11 +65,48 @@ class Networks(nn.Module):
     def forward(self, x_GBI: Tensor) -> Tensor:
         """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
         groups, rows, _ = x_GBI.shape
-        h_GBW = torch.baddbmm(self.biases[0], x_GBI, self.weights[0]).relu_()
+        h_GBW = self._activated(torch.baddbmm(self.biases[0], x_GBI, self.weights[0]), 0)
         h_SBO = h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
-        for weight_SIO, bias_S1O in zip(self.weights[1:], self.biases[1:], strict=True):
-            h_SBO = torch.baddbmm(bias_S1O, h_SBO, weight_SIO).relu_()
+        for layer, (weight_SIO, bias_S1O) in enumerate(
+            zip(self.weights[1:], self.biases[1:], strict=True), start=1
+        ):
+            h_SBO = self._activated(torch.baddbmm(bias_S1O, h_SBO, weight_SIO), layer)
         return h_SBO
+
+    def _activated(self, h: Tensor, layer: int) -> Tensor:
+        """What a layer hands on: (G, B, N * O) of the first, (S, B, O) of a later one; may overwrite it."""
+        del layer
+        return h.relu_()
+
+
+class NormalisedNetworks(Networks):
+    """``Networks`` whose layers end in a normalisation over their units and Swish instead of in ReLU.
+
+    A network is on the scale of all others, and rows do not see each other (Ba et al.,
+    Layer Normalization, 2016). Takes the arguments of ``Networks``; scales start at one, shifts at zero.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: tuple[int, ...],
+        *,
+        groups: int = 1,
+        per_group: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(width, layers, groups=groups, per_group=per_group, generator=generator)
+        self.layers = layers
+        shapes = [bias.squeeze(1).shape for bias in self.biases]
+        self.scales = nn.ParameterList(torch.ones(shape) for shape in shapes)
+        self.shifts = nn.ParameterList(torch.zeros(shape) for shape in shapes)
+
+    def _activated(self, h: Tensor, layer: int) -> Tensor:
+        width = self.layers[layer]
+        # the networks of a first layer lie side by side
+        normal = functional.layer_norm(h.view(*h.shape[:2], -1, width), (width,)).flatten(2)
+        scale, shift = self.scales[layer].unsqueeze(1), self.shifts[layer].unsqueeze(1)
+        return functional.silu(torch.addcmul(shift, normal, scale))
 
 
 class Gate(nn.Module):
