@@ -111,8 +111,9 @@ METRICS = Table(
         "space": "impressions: joint probability, or value per impression, all rows; given_X: conditional, "
         "rows where X happened; conditional_over_impressions: conditional probability, all rows.",
         "slice": "all, or a part of the rows: users or items that the model did not know.",
-        "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, log_loss, "
-        "normalized_entropy, pcoc (predicted over observed); of a value: rmse, mae (in its unit), pcoc.",
+        "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, ks (largest true "
+        "less false positive rate), log_loss, normalized_entropy, pcoc (predicted over observed), ece (mean "
+        "gap of predicted and observed rate, 15 bins of equal rows); of a value: rmse, mae (its unit), pcoc.",
         "value": "Null where the rows do not define it, such as an AUC without positives.",
         "rows": "Rows behind the value.",
         "positives": "Rows with a positive label; of a value, rows where it is not 0.",

@@ -93,7 +93,7 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
     parent = parent_of(house, recipe.name, day)
     inputs = {
         "model": parent.version if parent else "none",
-        "code": code("models/metrics.py", "models/score.py", "flows/stages/evaluate.py", *_READS),
+        "code": code("models/metrics", "models/score.py", "flows/stages/evaluate.py", *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)

@@ -117,13 +117,19 @@ CASES = {
     "checks/metrics_in_range": Case(
         "dt DATE, line VARCHAR, objective VARCHAR, space VARCHAR, metric VARCHAR, value DOUBLE",
         "('2026-01-06', 'ple', 'click', 'x', 'auc', 0), ('2026-01-06', 'ple', 'click', 'x', 'gauc', 1),"
-        "('2026-01-06', 'ple', 'click', 'x', 'auc', NULL), ('2026-01-06', 'ple', 'click', 'x', 'pcoc', 3)",
+        "('2026-01-06', 'ple', 'click', 'x', 'auc', NULL), ('2026-01-06', 'ple', 'click', 'x', 'pcoc', 3),"
+        "('2026-01-06', 'ple', 'click', 'x', 'ks', 0), ('2026-01-06', 'ple', 'click', 'x', 'ece', 1)",
         "('2026-01-06', 'ple', 'order', 'x', 'auc', 1.01), ('2026-01-06', 'ple', 'like', 'x', 'gauc', -0.1),"
-        "('2026-01-06', 'ple', 'order', 'x', 'pcoc', 'nan')",
+        "('2026-01-06', 'ple', 'order', 'x', 'pcoc', 'nan'), ('2026-01-06', 'ple', 'order', 'x', 'ks', 1.1),"
+        "('2026-01-06', 'ple', 'order', 'x', 'ece', -0.1),"
+        "('2026-01-06', 'ple', 'order', 'x', 'gauc_unweighted', 2)",
         [
             ("dt", "ple", "order", "x", "auc"),
             ("dt", "ple", "like", "x", "gauc"),
             ("dt", "ple", "order", "x", "pcoc"),
+            ("dt", "ple", "order", "x", "ks"),
+            ("dt", "ple", "order", "x", "ece"),
+            ("dt", "ple", "order", "x", "gauc_unweighted"),
         ],
     ),
     "checks/runs_conserve_rows": Case(
