@@ -35,7 +35,12 @@ from models.line import Line
 from models.train import train_one_pass
 
 STAGE = "train"
-_ENCODING = ("features/encode.py", "features/encodings.py", "features/hashing.py")
+_ENCODING = (
+    "features/encode.py",
+    "features/encodings.py",
+    "features/hashing.py",
+    "features/id_lookup.py",
+)
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
 _CODE = ("models", *_READS, *_SAMPLING, "flows/stages/train.py")
