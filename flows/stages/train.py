@@ -32,6 +32,7 @@ from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.batch import Batch
 from models.line import Line
+from models.machine import prepare
 from models.train import train_one_pass
 
 STAGE = "train"
@@ -55,8 +56,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         OtherFeatures: a line's parent was trained with another feature set; nothing was written.
         NotFinite: a loss or gradient was not finite; no version was written.
     """
-    # Batches are small: a second thread would mostly wait, and the bytes must not depend on their number.
-    torch.set_num_threads(1)
+    prepare()
     chosen = [recipes.get(house.scenario.name, name) for name in lines]
     for recipe in chosen:
         if (parent := parent_of(house, recipe.name, day)) is not None:
