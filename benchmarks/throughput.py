@@ -48,6 +48,7 @@ def ours(side: str, model: str, file: Path, test: Path | None, batch: int, more_
     """Our line, from Parquet."""
     import throughput_ours as mine
 
+    from features.prefetch import ahead
     from models.batch import Batch
     from models.train import train_one_pass
 
@@ -55,7 +56,7 @@ def ours(side: str, model: str, file: Path, test: Path | None, batch: int, more_
     encoder = mine.encoder(more_rows)
     line = mine.line(model, encoder.layout)
     with _Meter() as meter:
-        train_one_pass(line, map(Batch.from_numpy, mine.batches(file, encoder, batch)))
+        train_one_pass(line, map(Batch.from_numpy, ahead(mine.batches(file, encoder, batch))))
     return meter.found | ({} if test is None else {"predicted": mine.predictions(line, encoder, test)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
 from features.generation import Generation
+from features.prefetch import ahead
 from features.schemas import samples
 from flows import recipes
 from flows.house import House
@@ -161,7 +163,8 @@ def _learn(
     )
     if parent is not None:  # rows that changed owners since, also on days that this line left out
         line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
-    report = train_one_pass(line, map(Batch.from_numpy, batches))
+    with closing(ahead(batches)) as read:
+        report = train_one_pass(line, map(Batch.from_numpy, read))
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     home = (house.store.root / folder).parent
