@@ -107,8 +107,9 @@ class Encoder:
         self._given: dict[str, pl.DataFrame] = {}
         self._edges: dict[str, np.ndarray] = {}
         self._ids: dict[str, IdLookup] = {}
-        owned = id_map.filter(pl.col("row").is_not_null())
-        for (name,), part in owned.group_by("vocabulary"):
+        # of a large map only what is needed is copied
+        owned = id_map.select("vocabulary", "id_int", "id_text", "edge", "row", "row_since")
+        for (name,), part in owned.filter(pl.col("row").is_not_null()).group_by("vocabulary"):
             vocabulary = str(name)
             self._given[vocabulary] = part.select("row", "row_since")
             if isinstance(layout.vocabularies.get(vocabulary), Binned):
