@@ -1,7 +1,7 @@
 """What a training step and a scoring step cost on the processor and on the GPU, for rows that are encoded.
 
-Reading and encoding are not part of it: `throughput.py` counts them. Without a GPU the table has the processor's
-rows alone.
+Reading and encoding are not part of it: `throughput.py` counts them. Without a GPU there are rows for the
+processor alone.
 
     python benchmarks/device_step.py --batches 4096 65536
 """
@@ -119,10 +119,8 @@ def main() -> None:
                 )
                 learn_s, score_s = seconds(line, batches, arguments.limit)
                 kind = str(products).removeprefix("torch.")
-                print(
-                    f"{name:6} {rows:6} {device.type:8} {kind:9} {rows / learn_s:14,.0f} {rows / score_s:14,.0f}",
-                    flush=True,
-                )
+                figures = f"{rows / learn_s:14,.0f} {rows / score_s:14,.0f}"
+                print(f"{name:6} {rows:6} {device.type:8} {kind:9} {figures}", flush=True)
 
 
 if __name__ == "__main__":
