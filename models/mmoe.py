@@ -5,11 +5,14 @@ Shapes: B rows, E experts, O expert output width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.blocks import Gate, Networks, ObjectiveTowers, mix, weigh
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 
@@ -61,7 +64,8 @@ class MMoE(Architecture):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
         experts = self.experts(inputs.x_SBX).unbind(dim=0)
-        logits_BH: Tensor = self.towers(torch.stack([mix(gate(inputs.x_BX), experts) for gate in self.gates]))
+        weights = weigh(cast(Iterable[Gate], self.gates), inputs.x_BX)
+        logits_BH: Tensor = self.towers(torch.stack([mix(weight_EB, experts) for weight_EB in weights]))
         return logits_BH
 
     def shared_parameters(self) -> list[nn.Parameter]:
