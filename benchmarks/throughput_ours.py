@@ -39,7 +39,7 @@ ARCHITECTURES = {
     "ple": partial(PLE, levels=((256, 128), (256, 128)), own=1, shared=1, layers=(64,)),
 }
 DIM = 16
-WINDOW = 131_072
+WINDOW = 65_536
 _DAY = date(2026, 1, 5)
 
 FUNNEL = Funnel(
