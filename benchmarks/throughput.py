@@ -46,6 +46,9 @@ def measure(
 
 def ours(side: str, model: str, file: Path, test: Path | None, batch: int, more_rows: int) -> dict[str, Any]:
     """Our line, from Parquet."""
+    from models.machine import prepare
+
+    prepare()
     import throughput_ours as mine
 
     from features.prefetch import ahead

@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import throughput_data as planted
-import torch
 
 from features.batches import training_batches
 from features.encode import Encoder, Layout
@@ -27,8 +26,10 @@ from models.balancing.static import Static
 from models.batch import Batch, InputSpec
 from models.entire_space.esmm import ESMM
 from models.line import Line
+from models.machine import Products, default_device, products_dtype
 from models.mmoe import MMoE
 from models.ple import PLE
+from models.row_wise_adagrad import RowWiseAdagrad
 from models.towers import Towers
 
 #: The peers' own default sizes.
@@ -38,7 +39,7 @@ ARCHITECTURES = {
     "ple": partial(PLE, levels=((256, 128), (256, 128)), own=1, shared=1, layers=(64,)),
 }
 DIM = 16
-WINDOW = 131_072
+WINDOW = 65_536
 _DAY = date(2026, 1, 5)
 
 FUNNEL = Funnel(
@@ -120,8 +121,8 @@ def batches(file: Path, encoder: Encoder, batch_rows: int, seed: int = 0) -> Ite
     )
 
 
-def line(name: str, layout: Layout, *, seed: int = 1, products: torch.dtype = torch.float32) -> Line:
-    """A fresh line at the peers' sizes."""
+def line(name: str, layout: Layout, *, seed: int = 1, products: Products = "bfloat16") -> Line:
+    """A fresh line at the peers' sizes; products in bfloat16 where the device has them."""
     spec = InputSpec(
         layout.num_rows,
         len(layout.singles),
@@ -137,9 +138,11 @@ def line(name: str, layout: Layout, *, seed: int = 1, products: torch.dtype = to
         balancer=Static,
         dim=DIM,
         dense_rate=1e-3,
-        embedding_rate=1e-3,
-        products=products,
+        embedding_optimizer=RowWiseAdagrad,
+        embedding_rate=0.1,
+        products=products_dtype(products, default_device()),
         seed=seed,
+        device=default_device(),
     )
 
 

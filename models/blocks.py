@@ -1,13 +1,13 @@
 """Layers that the architectures are built from, with networks of equal shape run side by side.
 
 Shapes: B rows, I input width, O output width, G groups that read the same input, N networks per group,
-S = G * N networks in all, E experts, K objectives.
+S = G * N networks in all, E experts, A experts of several gates, K objectives.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,18 @@ class Gate(nn.Module):
     def forward(self, selector_BI: Tensor) -> Tensor:
         """Weights of the experts, shape (E, B); each column sums to one."""
         return torch.softmax(torch.matmul(self.weight_EI, selector_BI.T), dim=0)
+
+
+def weigh(gates: Iterable[Gate], selector_BI: Tensor) -> tuple[Tensor, ...]:
+    """What each gate says of the same input, as one product: a narrow one costs a pass over the input.
+
+    Returns:
+        Weights of the experts by gate, each of shape (E, B) with the gate's own E.
+    """
+    weights: list[Tensor] = [gate.weight_EI for gate in gates]
+    logits_AB = torch.matmul(torch.cat(weights), selector_BI.T)
+    parts = logits_AB.split_with_sizes([len(weight_EI) for weight_EI in weights])
+    return tuple(torch.softmax(part_EB, dim=0) for part_EB in parts)
 
 
 def mix(weight_EB: Tensor, experts: Sequence[Tensor]) -> Tensor:

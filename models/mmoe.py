@@ -5,11 +5,14 @@ Shapes: B rows, I width of what a gate reads, E experts, O expert output width, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.blocks import Gate, Networks, ObjectiveTowers, mix, weigh
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 
@@ -67,11 +70,12 @@ class MMoE(Architecture):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
         experts = self.experts(inputs.x_SBX).unbind(dim=0)
-        read_HBI = inputs.x_SBX.expand(len(self.gates), -1, -1)
-        if self.selectors is not None:
+        if self.selectors is None:
+            weights = weigh(cast(Iterable[Gate], self.gates), inputs.x_BX)
+        else:
             read_HBI = self.selectors(inputs.x_SBX)
-        mixed = [mix(gate(read_BI), experts) for gate, read_BI in zip(self.gates, read_HBI, strict=True)]
-        logits_BH: Tensor = self.towers(torch.stack(mixed))
+            weights = tuple(gate(read_BI) for gate, read_BI in zip(self.gates, read_HBI, strict=True))
+        logits_BH: Tensor = self.towers(torch.stack([mix(weight_EB, experts) for weight_EB in weights]))
         return logits_BH
 
     def shared_parameters(self) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix
+from models.blocks import Gate, Networks, ObjectiveTowers, mix, weigh
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 
@@ -65,15 +65,24 @@ class ExtractionLayer(nn.Module):
         """
         own = self.own_experts(own_GBD).unbind(dim=0)
         shared = self.shared_experts(shared_BD.unsqueeze(0)).unbind(dim=0)
-        selectors = own_GBD.expand(len(self.own_gates), -1, -1).unbind(dim=0)
+        weights = self._weights(own_GBD, shared_BD)
         fused = []
-        for k, (gate, selector_BD) in enumerate(zip(self.own_gates, selectors, strict=True)):
+        for k, weight_EB in enumerate(weights[: len(self.own_gates)]):
             mine = own[k * self.num_own : (k + 1) * self.num_own]
-            fused.append(mix(gate(selector_BD), (*mine, *shared)))
+            fused.append(mix(weight_EB, (*mine, *shared)))
         fused_KBO = torch.stack(fused)
         if self.shared_gate is None:
             return fused_KBO, None
-        return fused_KBO, mix(self.shared_gate(shared_BD), (*own, *shared))
+        return fused_KBO, mix(weights[-1], (*own, *shared))
+
+    def _weights(self, own_GBD: Tensor, shared_BD: Tensor) -> tuple[Tensor, ...]:
+        """What the gates say, those of the objectives first; gates with one input say it as one product."""
+        own_gates = [cast(Gate, gate) for gate in self.own_gates]
+        shared_gates = [] if self.shared_gate is None else [self.shared_gate]
+        if len(own_GBD) == 1 and len(own_gates) > 1:
+            return weigh([*own_gates, *shared_gates], shared_BD)
+        own = [gate(selector_BD) for gate, selector_BD in zip(own_gates, own_GBD.unbind(dim=0), strict=True)]
+        return (*own, *(gate(shared_BD) for gate in shared_gates))
 
 
 class PLE(Architecture):
