@@ -196,8 +196,8 @@ def table(
         for space, shown in SPACES.items()
         for metric, decimals in metrics.items()
     }
-    yield f"| line | {' | '.join(columns)} | weights, thousands | CPU s |"
-    yield f"|{' --- |' * (len(columns) + 3)}"
+    yield f"| line | {' | '.join(columns)} |"
+    yield f"|{' --- |' * (len(columns) + 1)}"
     for name in names:
         cells = []
         for key, decimals in columns.values():
@@ -205,8 +205,16 @@ def table(
             spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
             star = "*" if name != names[0] and differs(values, base) else ""
             cells.append(f"{fmean(values):.{decimals}f}{spread}{star}")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def costs(names: Sequence[str], found: Mapping[str, list[Figures]]) -> Iterator[str]:
+    """Lines of the table of weights and of CPU seconds to learn all days."""
+    yield "| line | weights, thousands | CPU s |"
+    yield "| --- | --- | --- |"
+    for name in names:
         cost = fmean(sum(seed["cpu_s"]) for seed in found[name])
-        yield f"| {name} | {' | '.join(cells)} | {found[name][0]['weights'][0] / 1e3:,.0f} | {cost:.0f} |"
+        yield f"| {name} | {found[name][0]['weights'][0] / 1e3:,.0f} | {cost:.1f} |"
 
 
 def _cost(found: Mapping[str, list[Figures]]) -> float:
@@ -243,9 +251,11 @@ def main() -> None:
         "of learning"
     )
     for family, lines in families.items():
+        names = [recipe.name for recipe in lines]
+        print(f"\n{family}")
         for metrics in TABLES:
-            print(f"\n{family}\n")
-            print("\n".join(table([recipe.name for recipe in lines], found, metrics, len(scored))))
+            print("", *table(names, found, metrics, len(scored)), sep="\n")
+        print("", *costs(names, found), sep="\n")
 
 
 if __name__ == "__main__":
