@@ -18,7 +18,7 @@ from features.funnel import Funnel
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.batch import Batch, InputSpec
-from models.embedding import PackedEmbedding
+from models.embedding import PackedEmbedding, Read
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.values import Objectives, Predictions
 from models.finite import refuse_gradients, refuse_losses
@@ -215,7 +215,12 @@ class Line:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
         _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        return self.objectives.predictions(self._logits(vectors_BPD, batch, self._average))
+        return self.objectives.predictions(self.logits(self.embedding.read(vectors_BPD, batch)))
+
+    @torch.inference_mode()
+    def logits(self, read: Read) -> Tensor:
+        """Logits of rows to score, by the averaged weights if there are some, shape (B, H)."""
+        return self._logits(read, self._average)
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of the binary objectives, ``Predictions.conditional_BJ`` and ``joint_BJ``."""
@@ -262,21 +267,13 @@ class Line:
             tensor.copy_(state[name])
 
     def _losses(self, vectors_BPD: Tensor, batch: Batch, labels: Labels) -> Tensor:
-        logits_BH = self._logits(vectors_BPD, batch)
+        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch))
         return self.objectives.losses(sample_logits(logits_BH, self._log_rates_K), labels)
 
-    def _logits(
-        self, vectors_BPD: Tensor, batch: Batch, weights: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+    def _logits(self, read: Read, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits of the network, with its own weights or with those given, shape (B, H)."""
-        read = (
-            self.embedding.pool(vectors_BPD, batch.bag_rows_BL),
-            batch.dense_BD,
-            self.embedding.bags(vectors_BPD),
-            self.embedding.filled(batch.bag_rows_BL),
-        )
         narrow = self.products != torch.float32
-        with torch.autocast(vectors_BPD.device.type, dtype=self.products, enabled=narrow):
+        with torch.autocast(read[0].device.type, dtype=self.products, enabled=narrow):
             logits_BH: Tensor = functional_call(self.network, dict(weights or {}), read)
         return logits_BH.float()
 
