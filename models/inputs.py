@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.split import Split
+from models.split import Split, Table
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor) -> Split:
     tables = {}
     for side, table in vectors_SBFD.tables.items():
         dense = dense_BQ.tables[side]
-        places = [place * dim + d for place in table.places for d in range(dim)]
-        places += [fields * dim + place for place in dense.places]
-        tables[side] = table.turned("flat", partial(flat, dense_BQ=dense.values), tuple(places))
+
+        def columns(places: tuple[int, ...], dense: Table = dense) -> tuple[int, ...]:
+            vectors = [place * dim + d for place in places for d in range(dim)]
+            return (*vectors, *(fields * dim + place for place in dense.places))
+
+        tables[side] = table.turned("flat", partial(flat, dense_BQ=dense.values), columns)
     return Split.of(tables, vectors_SBFD.rows, rows_axis=1, columns_axis=2)

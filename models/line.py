@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Self
 
@@ -215,12 +216,16 @@ class Line:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
         _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        return self.objectives.predictions(self.logits(self.embedding.read(vectors_BPD, batch)))
+        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch), self._average)
+        return self.objectives.predictions(logits_BH)
 
-    @torch.inference_mode()
-    def logits(self, read: Read) -> Tensor:
-        """Logits of rows to score, by the averaged weights if there are some, shape (B, H)."""
-        return self._logits(read, self._average)
+    def averaged(self) -> Network:
+        """The network that rows are scored with; a copy where weights are averaged."""
+        if not self._average:
+            return self.network
+        averaged = deepcopy(self.network)
+        averaged.load_state_dict(self._average)
+        return averaged
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of the binary objectives, ``Predictions.conditional_BJ`` and ``joint_BJ``."""

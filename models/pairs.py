@@ -105,11 +105,12 @@ class Pairs:
         ValueError: the shares are not those of the line's inputs.
     """
 
-    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 2048) -> None:
+    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 4096) -> None:
         shares.check(line.spec)
         self.line, self.shares, self.block_rows = line, shares, block_rows
         self._items, self.num_items = items, len(items["rows"])
         self._kept: dict[int, _Embedded] = {}
+        self._network = line.averaged()
 
     def grid(self, users: Arrays, crossed: Crossed | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """All pairs of these users and all items, by score column, float32 of shape (U, I).
@@ -169,7 +170,7 @@ class Pairs:
             if crossed is not None:
                 own = {name: array[cut] for name, array in crossed.items()}
                 sides[Side.PAIR] = self._embed(Side.PAIR, own)
-            parts.append(self.line.logits(_read(rows, sides)))
+            parts.append(self._apply(_read(rows, sides)))
         scores = published(self.line, self.line.objectives.predictions(torch.cat(parts)))
         return {name: score_B.numpy() for name, score_B in scores.items()}
 
@@ -210,11 +211,17 @@ class Pairs:
                 if own is not None:
                     cut = {name: _tile(array, len(items), lines, columns) for name, array in own.items()}
                     sides[Side.PAIR] = self._embed(Side.PAIR, cut)
-                found_BH = self.line.logits(_read(tile, sides))
+                found_BH = self._apply(_read(tile, sides))
                 logits_UIH[lines.start : lines.stop, columns.start : columns.stop] = found_BH.view(
                     len(lines), len(columns), -1
                 )
         return logits_UIH
+
+    def _apply(self, read: Read) -> Tensor:
+        products = self.line.products
+        with torch.autocast(read[0].device.type, dtype=products, enabled=products != torch.float32):
+            logits_BH: Tensor = self._network(*read)
+        return logits_BH.float()
 
     def _chunk(self, first: int) -> _Embedded:
         found = self._kept.get(first)

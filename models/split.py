@@ -124,11 +124,15 @@ class Table:
         return found
 
     def turned(
-        self, key: Hashable, make: Callable[[Tensor], Tensor], places: tuple[int, ...] | None = None
+        self,
+        key: Hashable,
+        make: Callable[[Tensor], Tensor],
+        places: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None,
     ) -> Table:
-        """``made``, as a table of the same columns or of those at ``places``."""
+        """``made``, as a table of the same columns or of those that ``places`` makes of them."""
         if key not in self._made:
-            self._made[key] = (None, Table(make(self.values), self.places if places is None else places))
+            turned = self.places if places is None else places(self.places)
+            self._made[key] = (None, Table(make(self.values), turned))
         found: Table = self._made[key][1]
         return found
 
@@ -196,10 +200,9 @@ class Split(Tensor):
         *,
         rows_axis: int,
         columns_axis: int | None,
-        places: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda places: places,
     ) -> Split:
         """A tensor whose parts are made of those of this one, each by itself."""
-        tables = {side: table.turned(key, make, places(table.places)) for side, table in self.tables.items()}
+        tables = {side: table.turned(key, make) for side, table in self.tables.items()}
         return Split.of(tables, self.rows, rows_axis=rows_axis, columns_axis=columns_axis)
 
     def added(
@@ -216,9 +219,11 @@ class Split(Tensor):
         """
         sums = []
         for order, (side, table) in enumerate(self.tables.items()):
-            places = torch.tensor(table.places, device=self.device)
-            found = table.made((key, order == 0), of, lambda v, p=places, f=order == 0: make(v, p, f))  # type: ignore[misc]
-            sums.append((side, found))
+
+            def own(values: Tensor, table: Table = table, first: bool = order == 0) -> Tensor:
+                return make(values, torch.tensor(table.places, device=values.device), first)
+
+            sums.append((side, table.made((key, order == 0), of, own)))
         return self.rows.added(sums, rows_axis)
 
     @classmethod
