@@ -166,7 +166,7 @@ class Pairs:
         parts = []
         for start in range(0, len(user_B), self.block_rows):
             cut = slice(start, start + self.block_rows)
-            rows = Chosen(torch.from_numpy(user_B[cut]), torch.from_numpy(item_B[cut]))
+            rows = Chosen(torch.tensor(user_B[cut]), torch.tensor(item_B[cut]))
             if crossed is not None:
                 own = {name: array[cut] for name, array in crossed.items()}
                 sides[Side.PAIR] = self._embed(Side.PAIR, own)

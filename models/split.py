@@ -17,6 +17,9 @@ from torch.utils._pytree import tree_map
 
 from models.split_operations import ABOUT, KNOWN
 
+#: Results that a table keeps; networks ask for a few tens.
+_MOST = 1024
+
 
 class Side(IntEnum):
     """Who a part of the columns belongs to."""
@@ -119,6 +122,8 @@ class Table:
             make: the operation.
         """
         if key not in self._made:
+            if len(self._made) == _MOST:  # weights that are others in every block
+                self._made.clear()
             self._made[key] = (of, make(self.values))
         found: Tensor = self._made[key][1]
         return found

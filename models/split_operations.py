@@ -6,11 +6,11 @@ the whole tensor. Shapes: B rows of the block, R rows of a side, G groups, I inp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from models.split import Split
@@ -50,7 +50,8 @@ def _product(x_GBI: Split, weight_GIO: Tensor, bias_G1O: Tensor | None) -> Tenso
             return torch.baddbmm(bias_G1O, values_GRI, own_GIO)
         return torch.bmm(values_GRI, own_GIO)
 
-    key = ("product", id(weight_GIO), id(bias_G1O), torch.is_autocast_enabled(x_GBI.device.type))
+    names = _name(weight_GIO), None if bias_G1O is None else _name(bias_G1O)
+    key = ("product", *names, torch.is_autocast_enabled(x_GBI.device.type))
     return x_GBI.added(key, (weight_GIO, bias_G1O), make, rows_axis=1)
 
 
@@ -58,7 +59,7 @@ def _matmul(weight_OI: Tensor, x_IB: Split) -> Tensor | None:
     """A gate: its weights times the input, rows last."""
     if _axes(x_IB) != (1, 0) or _axes(weight_OI) is not None or weight_OI.dim() != 2:
         return None
-    key = ("gate", id(weight_OI), torch.is_autocast_enabled(x_IB.device.type))
+    key = ("gate", _name(weight_OI), torch.is_autocast_enabled(x_IB.device.type))
     return x_IB.added(
         key, weight_OI, lambda v_IR, places_I, first: weight_OI.index_select(1, places_I) @ v_IR, rows_axis=1
     )
@@ -136,6 +137,11 @@ def _expand(x: Split, *sizes: int) -> Split | None:
     if axes != (1, 2) or len(sizes) != 3 or sizes[1:] != (-1, -1):
         return None
     return x.by_part(("expand", sizes), lambda values: values.expand(*sizes), rows_axis=1, columns_axis=2)
+
+
+def _name(weight: Tensor) -> Hashable:
+    """What a weight is known by: itself, or its numbers where it is put together anew for every block."""
+    return id(weight) if isinstance(weight, nn.Parameter) else weight.detach().cpu().numpy().tobytes()
 
 
 def _axes(x: object) -> tuple[int, int] | None:

@@ -44,6 +44,8 @@ class Recipe:
         weight_decay: L2 coefficient of the network.
         averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
         seed: of initial weights, of the shuffle and of the sampling.
+        top: how many items of a user (of a request, where they are known) are published, the best by
+            ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
 
     Raises:
         UsageError: the sampling does not go with the method.
@@ -65,8 +67,13 @@ class Recipe:
     weight_decay: float = 0.0
     averaging: float = 0.995
     seed: int = 20220425
+    top: int | None = None
 
     def __post_init__(self) -> None:
+        if self.top is not None and self.top < 1:
+            raise UsageError(
+                f"recipe {self.name!r}", f"top={self.top} publishes nothing", "name a number from 1, or None"
+            )
         if self.sampling.own_space and not self.method.own_space:
             raise UsageError(
                 f"recipe {self.name!r}",
@@ -77,8 +84,8 @@ class Recipe:
             )
 
     def settings(self) -> dict[str, object]:
-        """Every setting as plain values: what was imported by which name, and with which keywords."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """The model's settings as plain values: what was imported by which name, and with which keywords."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "top"}
 
 
 def names(scenario: str) -> tuple[str, ...]:

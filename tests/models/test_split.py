@@ -86,6 +86,17 @@ def test_a_product_is_made_once_for_all_blocks() -> None:
     assert asked == [1]
 
 
+def test_weights_that_are_put_together_for_every_block_are_known_by_their_numbers() -> None:
+    """Also where a new tensor lies where an old one lay."""
+    split, plain = chosen()
+    halves = GATE.split(2)
+    for scale in (1.0, 2.0, 1.0):
+        gate = torch.cat(halves) * scale
+        torch.testing.assert_close(torch.matmul(gate, split[0].T), torch.matmul(gate, plain[0].T))
+    users = split[0].T.tables[Side.USER]
+    assert len(users._made) == 2
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([(Side.USER,), (Side.ITEM,), tuple(Side)]))
 def test_sides_may_be_absent(users: int, items: int, sides: tuple[Side, ...]) -> None:
