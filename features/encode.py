@@ -17,6 +17,7 @@ import polars as pl
 
 from features.encodings import FIRST, MISSING, UNKNOWN, Binned, Category, Dense, Embedded, Hashed
 from features.hashing import cross, hash_ids
+from features.id_lookup import IdLookup
 from features.id_maps import check_rows, vocabularies
 from features.view import Feature
 
@@ -111,10 +112,19 @@ class Encoder:
     def __init__(self, layout: Layout, id_map: pl.DataFrame) -> None:
         check_rows(id_map, layout.vocabularies)
         self.layout = layout
-        self._maps: dict[str, pl.DataFrame] = {
-            str(vocabulary): part.filter(pl.col("row").is_not_null())
-            for (vocabulary,), part in id_map.group_by("vocabulary")
-        }
+        self._given: dict[str, pl.DataFrame] = {}
+        self._edges: dict[str, np.ndarray] = {}
+        self._ids: dict[str, IdLookup] = {}
+        # of a large map only what is needed is copied
+        owned = id_map.select("vocabulary", "id_int", "id_text", "edge", "row", "row_since")
+        for (name,), part in owned.filter(pl.col("row").is_not_null()).group_by("vocabulary"):
+            vocabulary = str(name)
+            self._given[vocabulary] = part.select("row", "row_since")
+            if isinstance(layout.vocabularies.get(vocabulary), Binned):
+                self._edges[vocabulary] = part["edge"].sort().to_numpy()
+            else:
+                key = "id_text" if part["id_int"].null_count() else "id_int"
+                self._ids[vocabulary] = IdLookup(part[key], part["row"])
 
     def encode(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Arrays ``rows`` (B, F) int64, ``bag_rows`` (B, L) int64 and ``dense`` (B, D) float32.
@@ -159,7 +169,7 @@ class Encoder:
         """
         given = [
             part.filter(pl.col("row_since") > day)["row"].cast(pl.Int64) + self.layout.offsets[vocabulary]
-            for vocabulary, part in self._maps.items()
+            for vocabulary, part in self._given.items()
             if vocabulary in self.layout.offsets
         ]
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *given]))
@@ -196,25 +206,13 @@ class Encoder:
         """Rows within the vocabulary, int64; what stands at a null is of no meaning."""
         if isinstance(encoding, Hashed):
             return _buckets(hash_ids(values, encoding.seed), encoding)
-        known = self._maps.get(encoding.vocabulary)
         if isinstance(encoding, Category):
-            return _mapped(values, known)
-        learned = known["edge"].sort().to_numpy() if known is not None else np.empty(0)
-        edges = np.array(encoding.edges) if encoding.edges else learned
+            known = self._ids.get(encoding.vocabulary)
+            return np.full(len(values), UNKNOWN, dtype=np.int64) if known is None else known.find(values)
+        edges = np.array(encoding.edges or self._edges.get(encoding.vocabulary, ()))
         if not len(edges):
             return np.full(len(values), UNKNOWN, dtype=np.int64)
         return FIRST + np.searchsorted(edges, _floats(values), side="right")
-
-
-def _mapped(values: pl.Series, known: pl.DataFrame | None) -> np.ndarray:
-    if known is None:
-        return np.full(len(values), UNKNOWN, dtype=np.int64)
-    is_int = values.dtype.is_integer()
-    key, ids = ("id_int", values.cast(pl.Int64)) if is_int else ("id_text", values)
-    rows: np.ndarray = ids.replace_strict(
-        known[key], known["row"], default=UNKNOWN, return_dtype=pl.Int64
-    ).to_numpy()
-    return rows
 
 
 def _buckets(hashes: np.ndarray, encoding: Hashed) -> np.ndarray:

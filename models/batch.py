@@ -7,7 +7,7 @@ D dense columns, K objectives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,13 @@ class Batch:
         if self.y_BK is None or self.trains_BK is None:
             raise ValueError("This batch holds no labels; learning needs 'y' and 'trains'.")
         return self.y_BK, self.trains_BK
+
+    def to(self, device: torch.device) -> Batch:
+        """The same rows there; itself if they are."""
+        if self.rows_BF.device == device:
+            return self
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **{name: tensor.to(device) for name, tensor in present.items()})
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Batch:

@@ -63,7 +63,8 @@ class PackedEmbedding(nn.Module):
             IndexError: a row is negative or not below R.
         """
         first_RD = _initial(len(self.weight_RD), self.weight_RD.shape[1], self.scale, generator)
-        self.weight_RD.index_copy_(0, rows_N, first_RD.index_select(0, rows_N))
+        first_ND = first_RD.index_select(0, rows_N.to(first_RD.device)).to(self.weight_RD.device)
+        self.weight_RD.index_copy_(0, rows_N.to(self.weight_RD.device), first_ND)
 
     def gather(self, rows_BF: Tensor, bag_rows_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Look up every position once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from features.funnel import Funnel
 
@@ -41,7 +41,20 @@ def refuse_gradients(gradients: Mapping[str, Tensor | None], step: int) -> None:
     Raises:
         NotFinite: naming the step and the parameters.
     """
-    # a sum is finite only if all its terms are, and is the cheapest pass over a tensor
-    bad = [name for name, g in gradients.items() if g is not None and not torch.isfinite(g.sum())]
-    if bad:
+    known = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    if not known:
+        return
+    # a sum is finite only if all its terms are, and is the cheapest pass over a tensor; the answer is fetched
+    # from the device once
+    finite = torch.isfinite(torch.stack([gradient.sum() for gradient in known.values()]))
+    if not finite.all():
+        bad = [name for name, one in zip(known, finite.tolist(), strict=True) if not one]
         raise NotFinite(f"Gradient is not finite at step {step}: {', '.join(bad)}. No weight was changed.")
+
+
+def named(vectors_grad: Tensor | None, modules: Mapping[str, nn.Module]) -> dict[str, Tensor | None]:
+    """Gradients of the vectors and of every parameter, by name."""
+    own = {
+        f"{part}.{name}": p.grad for part, module in modules.items() for name, p in module.named_parameters()
+    }
+    return {"embedding": vectors_grad, **own}

@@ -48,7 +48,7 @@ class LazyAdam(RowOptimizer):
         self.rate, self.betas, self.epsilon = rate, betas, epsilon
         self.moment_RD = torch.zeros_like(weight_RD)
         self.square_RD = torch.zeros_like(weight_RD)
-        self.steps_R = torch.zeros(len(weight_RD), dtype=torch.int32)
+        self.steps_R = weight_RD.new_zeros(len(weight_RD), dtype=torch.int32)
 
     @torch.no_grad()
     def step(self, rows_N: Tensor, grad_ND: Tensor) -> None:

@@ -5,7 +5,6 @@ Shapes: B rows, P looked-up positions, D numbers per vector, X input columns of 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -22,13 +21,14 @@ from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding, Read
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.values import Objectives, Predictions
-from models.finite import refuse_gradients, refuse_losses
+from models.finite import named, refuse_gradients, refuse_losses
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
 from models.network import Network
 from models.recalibrate import sample_logits
 from models.row_optimizer import RowOptimizer
+from models.streams import generator
 
 
 class StateMismatch(ValueError):
@@ -61,9 +61,10 @@ class Line:
     ) -> None:
         self.spec, self.objectives, self.products = spec, objectives, products
         self.funnel, self.method = objectives.funnel, objectives.method
+        self.device = embedding.weight_RD.device
         self.embedding, self.network, self.balancer = embedding, network, balancer
         self.embedding_optimizer, self.dense_optimizer = embedding_optimizer, dense_optimizer
-        self._averaging, self._log_rates_K = averaging, log_rates_K
+        self._averaging, self._log_rates_K = averaging, log_rates_K.to(self.device)
         self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
 
@@ -86,8 +87,9 @@ class Line:
         products: torch.dtype = torch.float32,
         negative_rates: Sequence[float] | None = None,
         seed: int,
+        device: torch.device | None = None,
     ) -> Self:
-        """A line before its first step; the same arguments give the same bytes.
+        """A line before its first step; the same arguments give the same bytes, on any device.
 
         Args:
             spec: layout of the batches.
@@ -112,6 +114,8 @@ class Line:
                 logits and probabilities are always those of the logs. ``None`` where nothing is sampled.
             seed: decides every initial value. Each part draws from its own stream, so that another
                 network starts from the same embeddings.
+            device: where it learns and predicts; the processor if absent. Batches are moved there, and
+                what is said of them comes back.
         """
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
@@ -122,16 +126,18 @@ class Line:
             dim=dim,
             interaction=interaction,
             architecture=architecture,
-            draw=partial(_generator, seed),
+            draw=partial(generator, seed),
         )
         embedding = PackedEmbedding(
             spec.num_rows,
             dim * network.spaces,
             bag_lengths=spec.bag_lengths,
-            generator=_generator(seed, "embedding"),
+            generator=generator(seed, "embedding"),
         )
+        # drawn on the processor, so that a line begins alike everywhere
+        network, embedding = network.to(device), embedding.to(device)
         leaves = network.leaves(torch.empty(0))
-        balancing = balancer(len(funnel), len(leaves.shared))
+        balancing = balancer(len(funnel), len(leaves.shared)).on(embedding.weight_RD.device)
         balancing.told(objectives.squared)
         return cls(
             spec,
@@ -170,15 +176,18 @@ class Line:
             NotFinite: a loss or gradient is NaN or infinite; nothing has been changed.
         """
         self.spec.check(batch)
+        batch = batch.to(self.device)
         labels = Labels(*batch.labels, batch.weight_B, self.steps)
         rows_BP, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
         losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
-        refuse_losses(losses_K.detach(), self.funnel, self.steps + 1)
+        told_K = losses_K.detach().cpu()
+        refuse_losses(told_K, self.funnel, self.steps + 1)
         self.dense_optimizer.zero_grad(set_to_none=True)
         leaves = self.network.leaves(vectors_BPD)
         self.balancer.backward(losses_K, leaves)
         vectors_grad = self.balancer.vectors_gradient(leaves)
-        refuse_gradients(self._gradients(vectors_grad), self.steps + 1)
+        parts = {"network": self.network, "balancer": self.balancer}
+        refuse_gradients(named(vectors_grad, parts), self.steps + 1)
         self.dense_optimizer.step()
         if vectors_grad is not None:
             self.embedding_optimizer.step(rows_BP.flatten(), vectors_grad.flatten(-3, -2))
@@ -188,7 +197,7 @@ class Line:
             with torch.no_grad():
                 _, moved_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
                 self.balancer.after(self._losses(moved_BPD, batch, labels))
-        return losses_K.detach()
+        return told_K
 
     def begin_day(self) -> None:
         """Called before the first batch of a pass over a day."""
@@ -208,23 +217,23 @@ class Line:
             IndexError: a row is negative or not below the table's end.
         """
         if len(rows_N):
-            self.embedding.reset(rows_N, _generator(seed, "embedding"))
-            self.embedding_optimizer.reset(rows_N)
+            self.embedding.reset(rows_N, generator(seed, "embedding"))
+            self.embedding_optimizer.reset(rows_N.to(self.device))
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> Predictions:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
+        batch = batch.to(self.device)
         _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
         logits_BH = self._logits(self.embedding.read(vectors_BPD, batch), self._average)
-        return self.objectives.predictions(logits_BH)
+        return self.objectives.predictions(logits_BH.cpu())
 
     def averaged(self) -> Network:
         """The network that rows are scored with; a copy where weights are averaged."""
         if not self._average:
             return self.network
-        averaged = deepcopy(self.network)
-        averaged.load_state_dict(self._average)
+        (averaged := deepcopy(self.network)).load_state_dict(self._average)
         return averaged
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -289,14 +298,3 @@ class Line:
             keep = min(self._averaging, (1 + self.steps) / (10 + self.steps))
             new = [parameter.detach() for parameter in self.network.parameters()]
             torch._foreach_lerp_(list(self._average.values()), new, 1 - keep)
-
-    def _gradients(self, vectors_grad: Tensor | None) -> dict[str, Tensor | None]:
-        gradients = {"embedding": vectors_grad}
-        for part, module in (("network", self.network), ("balancer", self.balancer)):
-            gradients |= {f"{part}.{name}": p.grad for name, p in module.named_parameters()}
-        return gradients
-
-
-def _generator(seed: int, part: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}/{part}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))

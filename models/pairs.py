@@ -166,7 +166,9 @@ class Pairs:
         parts = []
         for start in range(0, len(user_B), self.block_rows):
             cut = slice(start, start + self.block_rows)
-            rows = Chosen(torch.tensor(user_B[cut]), torch.tensor(item_B[cut]))
+            rows = Chosen(
+                *(torch.tensor(places[cut], device=self.line.device) for places in (user_B, item_B))
+            )
             if crossed is not None:
                 own = {name: array[cut] for name, array in crossed.items()}
                 sides[Side.PAIR] = self._embed(Side.PAIR, own)
@@ -201,7 +203,7 @@ class Pairs:
         own = None if crossed is None else crossed(users, items)
         wide = min(len(users), _USERS)
         long = max(1, self.block_rows // wide)
-        logits_UIH = torch.empty(len(users), len(items), len(self.line.objectives.heads))
+        logits_UIH = torch.empty(len(users), len(items), len(self.line.objectives.heads), device="cpu")
         for left in range(0, len(items), long):
             columns = range(left, min(left + long, len(items)))
             for top in range(0, len(users), wide):
@@ -221,7 +223,7 @@ class Pairs:
         products = self.line.products
         with torch.autocast(read[0].device.type, dtype=products, enabled=products != torch.float32):
             logits_BH: Tensor = self._network(*read)
-        return logits_BH.float()
+        return logits_BH.float().cpu()
 
     def _chunk(self, first: int) -> _Embedded:
         found = self._kept.get(first)
@@ -235,7 +237,7 @@ class Pairs:
     def _embed(self, side: Side, arrays: Arrays) -> _Embedded:
         """Look up the vectors of one side, each row once."""
         share, spec = self.shares.sides[side], self.line.spec
-        batch = Batch.from_numpy(arrays)
+        batch = Batch.from_numpy(arrays).to(self.line.device)
         lengths = tuple(spec.bag_lengths[bag] for bag in share.bags)
         if share:
             InputSpec(spec.num_rows, len(share.fields), lengths, len(share.dense)).check(batch)

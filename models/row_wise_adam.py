@@ -49,8 +49,8 @@ class RowWiseAdam(RowOptimizer):
     ) -> None:
         self.weight_RD = weight_RD
         self.rate, self.beta, self.epsilon = rate, beta, epsilon
-        self.square_RK = torch.zeros(len(weight_RD), objectives, dtype=weight_RD.dtype)
-        self.steps_RK = torch.zeros(len(weight_RD), objectives, dtype=torch.int32)
+        self.square_RK = weight_RD.new_zeros(len(weight_RD), objectives)
+        self.steps_RK = weight_RD.new_zeros(len(weight_RD), objectives, dtype=torch.int32)
 
     @torch.no_grad()
     def step(self, rows_N: Tensor, grad_ND: Tensor) -> None:

@@ -37,7 +37,7 @@ class Top:
         if count < 1:
             raise ValueError(f"At least one item of a user must be kept, got {count}.")
         self._count, self._by = count, by
-        self._key_UN = torch.empty(users, 0, dtype=torch.int64)
+        self._key_UN = torch.empty(users, 0, dtype=torch.int64, device="cpu")
         self._new: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.scores: dict[str, Tensor] = {}
 
@@ -54,7 +54,7 @@ class Top:
             items: places of the items, never offered before.
             scores: by score column, of their pairs, (users, J).
         """
-        place_J = torch.arange(items.start, items.stop)
+        place_J = torch.arange(items.start, items.stop, device=scores[self._by].device)
         bits_UJ = scores[self._by].contiguous().view(torch.int32).to(torch.int64)
         key_UN = (bits_UJ << 32 | (_LOW - place_J)).topk(min(self._count, len(items)), dim=1).values
         chosen_UN = _LOW - (key_UN & _LOW) - items.start

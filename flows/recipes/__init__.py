@@ -20,6 +20,7 @@ from models.entire_space.base import EntireSpace
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
+from models.machine import Products
 from models.row_optimizer import RowOptimizer
 
 
@@ -43,6 +44,7 @@ class Recipe:
         embedding_rate: learning rate of the embeddings.
         weight_decay: L2 coefficient of the network.
         averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
+        products: dtype of the matrix products; ``bfloat16`` where the device has it, and float32 elsewhere.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
@@ -66,6 +68,7 @@ class Recipe:
     embedding_rate: float = 5e-3
     weight_decay: float = 0.0
     averaging: float = 0.995
+    products: Products = "float32"
     seed: int = 20220425
     top: int | None = None
 

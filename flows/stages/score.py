@@ -40,6 +40,7 @@ _CODE = (
     "features/on_demand.py",
     "features/samples.py",
     "features/encode.py",
+    "features/id_lookup.py",
     "features/encodings.py",
     "features/hashing.py",
     "flows/stages/score.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
 from features.generation import Generation
+from features.prefetch import ahead
 from features.schemas import samples
 from flows import recipes
 from flows.house import House
@@ -32,10 +34,16 @@ from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.batch import Batch
 from models.line import Line
+from models.machine import prepare
 from models.train import train_one_pass
 
 STAGE = "train"
-_ENCODING = ("features/encode.py", "features/encodings.py", "features/hashing.py")
+_ENCODING = (
+    "features/encode.py",
+    "features/encodings.py",
+    "features/hashing.py",
+    "features/id_lookup.py",
+)
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
 _CODE = ("models", *_READS, *_SAMPLING, "flows/stages/train.py")
@@ -50,8 +58,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         OtherFeatures: a line's parent was trained with another feature set; nothing was written.
         NotFinite: a loss or gradient was not finite; no version was written.
     """
-    # Batches are small: a second thread would mostly wait, and the bytes must not depend on their number.
-    torch.set_num_threads(1)
+    prepare()
     chosen = [recipes.get(house.scenario.name, name) for name in lines]
     for recipe in chosen:
         if (parent := parent_of(house, recipe.name, day)) is not None:
@@ -156,7 +163,8 @@ def _learn(
     )
     if parent is not None:  # rows that changed owners since, also on days that this line left out
         line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
-    report = train_one_pass(line, map(Batch.from_numpy, batches))
+    with closing(ahead(batches)) as read:
+        report = train_one_pass(line, map(Batch.from_numpy, read))
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     home = (house.store.root / folder).parent

@@ -15,6 +15,7 @@ from flows.recipes import Recipe
 from models import checkpoint
 from models.batch import InputSpec
 from models.line import Line
+from models.machine import default_device, products_dtype
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         len(layout.dense_columns),
         tuple(feature.name for feature in (*layout.singles, *layout.bags)),
     )
+    device = default_device()
     line = Line.fresh(
         spec,
         house.scenario.funnel,
@@ -121,8 +123,10 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         embedding_rate=recipe.embedding_rate,
         weight_decay=recipe.weight_decay,
         averaging=recipe.averaging,
+        products=products_dtype(recipe.products, device),
         negative_rates=recipe.sampling.negative_rates(house.scenario.funnel),
         seed=recipe.seed,
+        device=device,
     )
     if version is not None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -44,11 +45,15 @@ class Aggregated(Balancer):
             Shape (J,), float64.
         """
 
+    def on(self, device: torch.device) -> Self:
+        """Itself, left on the processor: K by K numbers, in float64, are solved there on any device."""
+        return self
+
     def backward(self, losses_K: Tensor, leaves: Leaves) -> Tensor:
         """Fill ``.grad`` of every leaf."""
         found = by_objective(losses_K, leaves)
         with torch.no_grad():
-            weight_K = self._weights(_gramian(found), losses_K.detach() != 0)
+            weight_K = self._weights(_gramian(found), (losses_K.detach() != 0).cpu())
             for leaf, grads_K in zip((*leaves.shared, leaves.vectors), zip(*found, strict=True), strict=True):
                 leaf.grad = weighted_sum(grads_K, weight_K)
         return self(losses_K.detach())  # type: ignore[no-any-return]
@@ -69,7 +74,7 @@ def seeded(seed: int, step: Tensor) -> Iterator[None]:
 
     The stream that others draw from is left where it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed((seed << 40) + int(step))
         yield
     step += 1
@@ -81,8 +86,8 @@ def _gramian(found: list[list[Tensor]]) -> Tensor:
     In float64: gradients differ by orders of magnitude and may be parallel, and no eigenvalue may
     come out below 0.
     """
-    gramian_KK = torch.zeros(len(found), len(found), dtype=torch.float64)
+    gramian_KK = torch.zeros(len(found), len(found), dtype=torch.float64, device="cpu")
     for grads_K in zip(*found, strict=True):
         rows_KN = torch.stack([grad.flatten() for grad in grads_K]).double()
-        gramian_KK += rows_KN @ rows_KN.T
+        gramian_KK += (rows_KN @ rows_KN.T).cpu()
     return gramian_KK

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,10 @@ class Balancer(nn.Module, ABC):
         total.backward()
         return total.detach()  # type: ignore[no-any-return]
 
+    def on(self, device: torch.device) -> Self:
+        """Itself, with what it holds where the losses are; called before the optimisers are made."""
+        return self.to(device)
+
     def begin_day(self) -> None:
         """Called before the first batch of every pass over a day."""
 
@@ -109,7 +113,7 @@ class Balancer(nn.Module, ABC):
             for parameter in group["params"]:
                 # Adam would make it at the first gradient; a fresh line has all names of an old one
                 optimizer.state[parameter] = {
-                    "step": torch.zeros(()),
+                    "step": torch.zeros((), device=parameter.device),
                     "exp_avg": torch.zeros_like(parameter, requires_grad=False),
                     "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
                 }

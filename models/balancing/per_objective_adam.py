@@ -45,7 +45,7 @@ class PerObjectiveAdamW(torch.optim.AdamW):
                 self._group_of[id(parameter)] = group
                 leading = (objectives,) if id(parameter) in known else ()
                 self.state[parameter] = {
-                    "step": torch.zeros(leading),
+                    "step": torch.zeros(leading, device=parameter.device),
                     "exp_avg": parameter.new_zeros((*leading, *parameter.shape)),
                     "exp_avg_sq": parameter.new_zeros((*leading, *parameter.shape)),
                 }

@@ -1,0 +1,154 @@
+"""Our side of ``throughput.py``: the planted set as a scenario, and its lines at the sizes of the peers.
+
+Shapes: B rows, K objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import throughput_data as planted
+import torch
+
+from features.batches import training_batches
+from features.encode import Encoder, Layout
+from features.encodings import FIRST
+from features.funnel import Funnel, Objective
+from features.id_maps import MAP_SCHEMA, empty_map
+from features.scenario import CandidateRule, Scenario, Source, impression_schema
+from features.view import Category, Dense, Feature
+from models.balancing.static import Static
+from models.batch import Batch, InputSpec
+from models.entire_space.esmm import ESMM
+from models.line import Line
+from models.mmoe import MMoE
+from models.ple import PLE
+from models.towers import Towers
+
+#: The peers' own default sizes.
+ARCHITECTURES = {
+    "esmm": partial(Towers, layers=(256, 128)),
+    "mmoe": partial(MMoE, experts=3, expert=(256, 128), layers=(64,)),
+    "ple": partial(PLE, levels=((256, 128), (256, 128)), own=1, shared=1, layers=(64,)),
+}
+DIM = 16
+WINDOW = 131_072
+_DAY = date(2026, 1, 5)
+
+FUNNEL = Funnel(
+    (
+        Objective(name="click", log="click", window=timedelta(hours=1)),
+        Objective(name="conversion", log="conversion", given="click", window=timedelta(days=1)),
+    ),
+    click="click",
+    conversion="conversion",
+)
+
+
+def scenario(more_rows: int = 0) -> Scenario:
+    """The planted set, its id fields as features of the request; ``more_rows`` of the table no id owns."""
+    features = [
+        Feature(
+            name=name,
+            expr=pl.col(name),
+            dtype=pl.Int64(),
+            encoding=Category(vocabulary=name, capacity=FIRST + count + (more_rows if not place else 0)),
+            description="id",
+        )
+        for place, (name, count) in enumerate(zip(planted.FIELDS, planted.CARDINALITIES, strict=True))
+    ]
+    features += [
+        Feature(name=n, expr=pl.col(n), dtype=pl.Float32(), encoding=Dense(), description="quantity")
+        for n in planted.QUANTITIES
+    ]
+    schema = impression_schema(pa.int64(), pa.int64(), {f.name: pa.int64() for f in features})
+    return Scenario(
+        name="planted",
+        zone="UTC",
+        impressions=Source(
+            name="exposure",
+            role="impression",
+            query="none",
+            files="none",
+            raw={},
+            schema=schema,
+            key="impression_id",
+        ),
+        events=(),
+        attributes=(),
+        rollups=(),
+        funnel=FUNNEL,
+        context=tuple(features),
+        views=(),
+        candidates=CandidateRule(user_days=1, item_days=1, items=1),
+    )
+
+
+def id_map(seed: int = 0) -> pl.DataFrame:
+    """Every id has a row of its own, in no order, as when ids come by and by."""
+    order = np.random.default_rng(seed)
+    parts = [
+        pl.DataFrame({"id_int": np.arange(n), "row": FIRST + order.permutation(n).astype(np.int32)}).select(
+            pl.lit(name).alias("vocabulary"), "id_int", "row", row_since=pl.lit(_DAY)
+        )
+        for name, n in zip(planted.FIELDS, planted.CARDINALITIES, strict=True)
+    ]
+    return pl.concat([empty_map(), *parts], how="diagonal").select(MAP_SCHEMA.keys())
+
+
+def encoder(more_rows: int = 0) -> Encoder:
+    """The encoder of the planted set."""
+    return Encoder(Layout.of(scenario(more_rows).features), id_map())
+
+
+def rows(file: Path) -> pl.LazyFrame:
+    """The file as ``fresh_rows`` would give it: all labels final."""
+    masks = [pl.lit(True).alias(f"trains_{o.name}") for o in FUNNEL]
+    return pl.scan_parquet(file).with_columns(*masks, weight=pl.lit(1.0))
+
+
+def batches(file: Path, encoder: Encoder, batch_rows: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    """Shuffled, encoded batches with labels, streamed from the file."""
+    return training_batches(
+        rows(file), scenario(), encoder, batch_rows=batch_rows, window_rows=WINDOW, seed=seed
+    )
+
+
+def line(name: str, layout: Layout, *, seed: int = 1, products: torch.dtype = torch.float32) -> Line:
+    """A fresh line at the peers' sizes."""
+    spec = InputSpec(
+        layout.num_rows,
+        len(layout.singles),
+        layout.bag_lengths,
+        len(layout.dense_columns),
+        tuple(feature.name for feature in layout.singles),
+    )
+    return Line.fresh(
+        spec,
+        FUNNEL,
+        architecture=ARCHITECTURES[name],
+        method=ESMM(),
+        balancer=Static,
+        dim=DIM,
+        dense_rate=1e-3,
+        embedding_rate=1e-3,
+        products=products,
+        seed=seed,
+    )
+
+
+def predictions(line: Line, encoder: Encoder, file: Path, block_rows: int = 4096) -> np.ndarray:
+    """Probabilities per impression of every row of a file, (N, K)."""
+    parts = []
+    for frame in pl.scan_parquet(file).collect_batches(chunk_size=65_536, maintain_order=True):
+        arrays = encoder.encode(frame)
+        for start in range(0, frame.height, block_rows):
+            cut = {name: array[start : start + block_rows] for name, array in arrays.items()}
+            parts.append(line.predict(Batch.from_numpy(cut)).joint_BJ.exp().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,160 @@
+"""The same code on every device. What needs a GPU is skipped without one; the rest is shown without.
+
+No tensor may be made on the default device while a line learns or predicts: with "meta" as the default, such
+a tensor has no data and cannot meet those of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint, machine
+from models.architecture import Architecture
+from models.balancing.base import Balancer
+from models.batch import Batch
+from models.entire_space.base import EntireSpace
+from models.interaction.base import Interaction
+from models.lazy_adam import LazyAdam
+from models.line import Line
+from models.row_wise_adagrad import RowWiseAdagrad
+from models.row_wise_adam import RowWiseAdam
+
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device at hand")
+
+
+@pytest.mark.side_by_side
+def test_no_choice_makes_a_tensor_on_the_default_device_while_it_learns_or_predicts(
+    architecture_class: type[Architecture],
+    interaction_class: type[Interaction],
+    method_class: type[EntireSpace],
+    balancer_class: type[Balancer],
+    make_line: Callable[..., Line],
+    make_batch: Callable[..., Batch],
+) -> None:
+    chosen = {
+        "architecture": architecture_class,
+        "interaction": interaction_class,
+        "method": method_class(),
+        "balancer": balancer_class,
+    }
+    plain, watched = make_line(**chosen), make_line(**chosen)
+    for seed in range(3):
+        plain.begin_day()
+        losses_K = plain.learn(make_batch(16, seed))
+        batch = make_batch(16, seed)
+        with torch.device("meta"):
+            watched.begin_day()
+            assert torch.equal(watched.learn(batch), losses_K)
+    expected, batch = plain.predict(make_batch(16, 9)), make_batch(16, 9)
+    with torch.device("meta"):
+        found = watched.predict(batch)
+    assert torch.equal(found.joint_BJ, expected.joint_BJ)
+    for name, tensor in plain.state().items():
+        assert torch.equal(watched.state()[name], tensor), name
+
+
+@pytest.mark.parametrize("optimizer", [LazyAdam, RowWiseAdam, RowWiseAdagrad])
+def test_optimisers_keep_their_state_where_the_table_is(optimizer: Callable[..., Any]) -> None:
+    made = optimizer(torch.empty(5, 2, device="meta"), rate=0.1)
+    assert {tensor.device.type for tensor in made.state().values()} == {"meta"}
+
+
+def test_a_batch_that_is_there_already_is_not_copied(make_batch: Callable[..., Batch]) -> None:
+    batch = make_batch(4)
+    assert batch.to(CPU) is batch
+    moved = batch.to(torch.device("meta"))
+    assert {t.device.type for t in vars(moved).values()} == {"meta"}
+    assert {name: t.dtype for name, t in vars(moved).items()} == {n: t.dtype for n, t in vars(batch).items()}
+
+
+def test_bfloat16_is_only_used_where_the_device_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, expected in (({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told)
+        assert machine.products_dtype("bfloat16", CPU) == expected
+        assert machine.products_dtype("float32", CPU) == torch.float32
+    with pytest.raises(ValueError, match="float16"):
+        machine.products_dtype("float16", CPU)  # type: ignore[arg-type]
+
+
+def test_a_prepared_process_has_one_thread_and_leaves_a_setting_of_the_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    device = machine.prepare()
+    assert torch.get_num_threads() == 1
+    assert machine.os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def learned(line: Line, make_batch: Callable[..., Batch]) -> list[np.ndarray]:
+    return [line.learn(make_batch(64, seed)).numpy() for seed in range(5)]
+
+
+@needs_gpu
+@pytest.mark.side_by_side
+def test_a_line_on_the_gpu_learns_what_one_on_the_processor_learns(
+    architecture_class: type[Architecture],
+    interaction_class: type[Interaction],
+    method_class: type[EntireSpace],
+    balancer_class: type[Balancer],
+    make_line: Callable[..., Line],
+    make_batch: Callable[..., Batch],
+) -> None:
+    make = partial(
+        make_line,
+        architecture=architecture_class,
+        interaction=interaction_class,
+        method=method_class(),
+        balancer=balancer_class,
+    )
+    there, here = make(device=torch.device("cuda")), make()
+    for name, tensor in here.state().items():
+        assert torch.equal(there.state()[name].cpu(), tensor), name
+    np.testing.assert_allclose(learned(there, make_batch), learned(here, make_batch), rtol=2e-2, atol=1e-4)
+    found = there.predict(make_batch(64, 9))
+    assert found.joint_BJ.device == CPU
+    expected = here.predict(make_batch(64, 9))
+    np.testing.assert_allclose(found.joint_BJ.exp(), expected.joint_BJ.exp(), rtol=5e-2, atol=5e-3)
+
+
+@needs_gpu
+def test_a_checkpoint_of_the_gpu_goes_on_at_the_processor_and_back(
+    tmp_path: Path, make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    there, here = make_line(device=torch.device("cuda")), make_line(seed=8)
+    learned(there, make_batch)
+    there.reset_rows(torch.tensor([3, 7]), 7)
+    checkpoint.save(tmp_path / "one", there.state(), {})
+    here.restore(checkpoint.load(tmp_path / "one")[0])
+    checkpoint.save(tmp_path / "two", here.state(), {})
+    assert (tmp_path / "one" / checkpoint.TENSORS).read_bytes() == (
+        tmp_path / "two" / checkpoint.TENSORS
+    ).read_bytes()
+    back = make_line(seed=9, device=torch.device("cuda"))
+    back.restore(here.state())
+    assert torch.equal(back.learn(make_batch(16, 5)), there.learn(make_batch(16, 5)))
+
+
+@needs_gpu
+@pytest.mark.parametrize("optimizer", [LazyAdam, RowWiseAdam, RowWiseAdagrad])
+def test_steps_on_the_gpu_repeat_to_the_bit(
+    optimizer: Callable[..., Any], make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    one, two = (make_line(device=torch.device("cuda"), embedding_optimizer=optimizer) for _ in range(2))
+    learned(one, make_batch)
+    learned(two, make_batch)
+    for name, tensor in one.state().items():
+        assert torch.equal(two.state()[name], tensor), name
+
+
+@needs_gpu
+def test_a_gpu_is_chosen_where_there_is_one() -> None:
+    assert machine.default_device().type == "cuda"
