@@ -104,7 +104,9 @@ class _Scored:
         self.shares = shares(encoder.layout, division)
         self.encoders = {side: encoder.part(division.features(side)) for side in SIDES}
         self.users, encoded_items = self.encoders["user"].encode(users), self.encoders["item"].encode(items)
-        self.unknown = self.encoders["user"].unknown_keys(self.users)
+        # a line that does not read the ids has a row for none of them
+        self.unknown = {"user": np.ones(len(users), np.bool_), "item": np.ones(len(items), np.bool_)}
+        self.unknown |= self.encoders["user"].unknown_keys(self.users)
         self.unknown |= self.encoders["item"].unknown_keys(encoded_items)
         self.pairs = Pairs(line, self.shares, encoded_items)
         self._user_id, self._item_id = users["user_id"], items["item_id"]
