@@ -205,6 +205,32 @@ def test_the_best_of_a_grid_are_those_of_all_its_scores(
             np.testing.assert_array_equal(top.scores[name][user], score_UI[user, best])
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+        ),
+    ],
+)
+def test_pairs_are_scored_where_the_line_is(device: str, make_line: Callable[..., Line]) -> None:
+    """A tensor that is made on the default device instead has no data here."""
+    line, plainly = make_line(device=torch.device(device), averaging=0.9), make_line(averaging=0.9)
+    users, items = arrays(SHARES, "user", 3, 0), arrays(SHARES, "item", 7, 1)
+    pair = arrays(SHARES, "pair", 21, 2)
+    expected = plain(plainly, SHARES, users, items, pair)
+    with torch.device("meta"):
+        scorer = Pairs(line, SHARES, items)
+        grid = scorer.grid(users, crossed_from(pair, 7))
+        top = scorer.top(users, 2, by="pctcvr", crossed=crossed_from(pair, 7))
+        chosen = scorer.chosen(users, np.arange(21) // 7, np.arange(21) % 7, pair)
+    for name, score_UI in expected.items():
+        np.testing.assert_allclose(grid[name], score_UI, **CLOSE)
+        np.testing.assert_allclose(chosen[name], score_UI.ravel(), **CLOSE)
+    np.testing.assert_allclose(top.scores["pctcvr"], -np.sort(-expected["pctcvr"])[:, :2], **CLOSE)
+
+
 def test_bfloat16_stays_near(make_line: Callable[..., Line]) -> None:
     users, items = arrays(NO_PAIRS, "user", 6, 0), arrays(NO_PAIRS, "item", 9, 1)
     exact, near = (stirred(make_line(products=dtype)) for dtype in (torch.float32, torch.bfloat16))
