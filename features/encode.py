@@ -7,8 +7,9 @@ the ids of an id map, the buckets of a hash, or the bins of a quantity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -84,6 +85,13 @@ class Layout:
                 names.append(f"{feature.name}_missing")
         return tuple(names)
 
+    def part(self, names: Collection[str]) -> Layout:
+        """The features of these names alone, with the rows of the table where they are."""
+        singles, bags, dense = (
+            tuple(f for f in kind if f.name in names) for kind in (self.singles, self.bags, self.dense)
+        )
+        return replace(self, singles=singles, bags=bags, dense=dense)
+
     def _check_crosses(self) -> None:
         ids = {f.name for f in self.singles if not isinstance(f.encoding, Binned)}
         for feature in self.singles:
@@ -133,6 +141,12 @@ class Encoder:
             "bag_rows": np.concatenate([np.empty((height, 0), dtype=np.int64), *bags], axis=1),
             "dense": _stack(dense, height, np.float32),
         }
+
+    def part(self, names: Collection[str]) -> Encoder:
+        """For frames that have the features of these names alone, and what they are crossed with."""
+        part = copy(self)
+        part.layout = self.layout.part(names)
+        return part
 
     def lengths(self, frame: pl.DataFrame) -> np.ndarray:
         """How many places of each bag are read, (B, bags) int64; those behind them hold padding row 0."""

@@ -163,12 +163,12 @@ class CandidateRule:
     Attributes:
         user_days: how recently a user was active.
         item_days: how recently an item was live.
-        items: how many items a user meets at most.
+        items: how many items a user meets at most; ``None``: all that were clicked.
     """
 
     user_days: int
     item_days: int
-    items: int
+    items: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class Networks(nn.Module):
         h_GBW = self._activated(torch.baddbmm(self.biases[0], x_GBI, self.weights[0]), 0)
         h_SBO = h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
         for layer, (weight_SIO, bias_S1O) in enumerate(
-            zip(self.weights[1:], self.biases[1:], strict=True), start=1
+            zip(list(self.weights)[1:], list(self.biases)[1:], strict=True), start=1
         ):
             h_SBO = self._activated(torch.baddbmm(bias_S1O, h_SBO, weight_SIO), layer)
         return h_SBO

@@ -6,10 +6,17 @@ N rows to reset, R rows of the packed table, D numbers per vector.
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Self, TypeAlias
+
 import torch
 from torch import Tensor, nn
 
-from models.batch import PADDING_ROW
+from models.batch import PADDING_ROW, Batch
+
+#: What a network reads of a batch: the pooled vectors, the quantities, and by bag the vectors one by one and
+#: which positions are filled; as ``Network.forward`` takes them.
+Read: TypeAlias = tuple[Tensor, Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 class PackedEmbedding(nn.Module):
@@ -87,6 +94,18 @@ class PackedEmbedding(nn.Module):
             filled_B1 = filled_Bl.sum(dim=1, keepdim=True).clamp_(min=1)
             parts.append((bag_BlD.sum(dim=1) / filled_B1).unsqueeze(1))
         return torch.cat(parts, dim=1)
+
+    def read(self, vectors_BPD: Tensor, batch: Batch) -> Read:
+        """What a network reads of a batch with these vectors."""
+        bag_rows_BL = batch.bag_rows_BL
+        pooled_BFD = self.pool(vectors_BPD, bag_rows_BL)
+        return pooled_BFD, batch.dense_BD, self.bags(vectors_BPD), self.filled(bag_rows_BL)
+
+    def with_bags(self, bag_lengths: tuple[int, ...]) -> Self:
+        """The same table, for batches that have other bags."""
+        other = copy(self)
+        other.bag_lengths = bag_lengths
+        return other
 
     def bags(self, vectors_BPD: Tensor) -> tuple[Tensor, ...]:
         """The vectors of every bag one by one, each of shape (B, its length, D)."""

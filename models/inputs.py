@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from models.split import Split, Table
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,26 @@ class Inputs:
 
 
 def flat(vectors_SBFD: Tensor, dense_BQ: Tensor) -> Tensor:
-    """Vectors and quantities side by side, shape (S, B, F * D + Q)."""
+    """Vectors and quantities side by side, shape (S, B, F * D + Q); held by parts if they are."""
+    if isinstance(vectors_SBFD, Split):
+        return _flat_parts(vectors_SBFD, dense_BQ)
     x_SBX = vectors_SBFD.flatten(2)
     if not dense_BQ.shape[1]:
         return x_SBX
     return torch.cat((x_SBX, dense_BQ.expand(len(x_SBX), -1, -1)), dim=2)
+
+
+def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor) -> Split:
+    """``flat`` of every side; a field has D columns, and quantities come behind all fields."""
+    assert isinstance(dense_BQ, Split)  # noqa: S101 - both are made of the same sides
+    fields, dim = vectors_SBFD.shape[2:]
+    tables = {}
+    for side, table in vectors_SBFD.tables.items():
+        dense = dense_BQ.tables[side]
+
+        def columns(places: tuple[int, ...], dense: Table = dense) -> tuple[int, ...]:
+            vectors = [place * dim + d for place in places for d in range(dim)]
+            return (*vectors, *(fields * dim + place for place in dense.places))
+
+        tables[side] = table.turned("flat", partial(flat, dense_BQ=dense.values), columns)
+    return Split.of(tables, vectors_SBFD.rows, rows_axis=1, columns_axis=2)

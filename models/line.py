@@ -6,6 +6,7 @@ Shapes: B rows, P looked-up positions, D numbers per vector, X input columns of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Self
 
@@ -17,7 +18,7 @@ from features.funnel import Funnel
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.batch import Batch, InputSpec
-from models.embedding import PackedEmbedding
+from models.embedding import PackedEmbedding, Read
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.values import Objectives, Predictions
 from models.finite import named, refuse_gradients, refuse_losses
@@ -225,7 +226,15 @@ class Line:
         self.spec.check(batch)
         batch = batch.to(self.device)
         _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        return self.objectives.predictions(self._logits(vectors_BPD, batch, self._average).cpu())
+        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch), self._average)
+        return self.objectives.predictions(logits_BH.cpu())
+
+    def averaged(self) -> Network:
+        """The network that rows are scored with; a copy where weights are averaged."""
+        if not self._average:
+            return self.network
+        (averaged := deepcopy(self.network)).load_state_dict(self._average)
+        return averaged
 
     def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of the binary objectives, ``Predictions.conditional_BJ`` and ``joint_BJ``."""
@@ -272,21 +281,13 @@ class Line:
             tensor.copy_(state[name])
 
     def _losses(self, vectors_BPD: Tensor, batch: Batch, labels: Labels) -> Tensor:
-        logits_BH = self._logits(vectors_BPD, batch)
+        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch))
         return self.objectives.losses(sample_logits(logits_BH, self._log_rates_K), labels)
 
-    def _logits(
-        self, vectors_BPD: Tensor, batch: Batch, weights: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
+    def _logits(self, read: Read, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits of the network, with its own weights or with those given, shape (B, H)."""
-        read = (
-            self.embedding.pool(vectors_BPD, batch.bag_rows_BL),
-            batch.dense_BD,
-            self.embedding.bags(vectors_BPD),
-            self.embedding.filled(batch.bag_rows_BL),
-        )
         narrow = self.products != torch.float32
-        with torch.autocast(vectors_BPD.device.type, dtype=self.products, enabled=narrow):
+        with torch.autocast(read[0].device.type, dtype=self.products, enabled=narrow):
             logits_BH: Tensor = functional_call(self.network, dict(weights or {}), read)
         return logits_BH.float()
 

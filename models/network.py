@@ -21,6 +21,7 @@ from models.batch import InputSpec
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.interaction.base import Interaction
+from models.split import Split
 
 
 class Network(nn.Module):
@@ -78,5 +79,8 @@ class Network(nn.Module):
         return Leaves(vectors_BPE, tuple(shared), tuple(own), vectors_BPE if last is None else last)
 
     def _by_space(self, vectors_BFE: Tensor) -> Tensor:
+        if isinstance(vectors_BFE, Split):
+            columns_axis = None if vectors_BFE.columns_axis is None else 2
+            return vectors_BFE.by_part("by space", self._by_space, rows_axis=1, columns_axis=columns_axis)
         rows, fields, numbers = vectors_BFE.shape
         return vectors_BFE.view(rows, fields, self.spaces, numbers // self.spaces).permute(2, 0, 1, 3)

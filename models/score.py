@@ -13,11 +13,17 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
+from models.entire_space.values import Predictions
 from models.line import Line
 
 
-@torch.inference_mode()
 def probabilities(line: Line, batch: Batch) -> dict[str, Tensor]:
+    """What is published of every row of a batch; see ``published``."""
+    return published(line, line.predict(batch))
+
+
+@torch.inference_mode()
+def published(line: Line, found: Predictions) -> dict[str, Tensor]:
     """Published probabilities and expected values of every row, by the funnel's score columns.
 
     Returns:
@@ -26,7 +32,6 @@ def probabilities(line: Line, batch: Batch) -> dict[str, Tensor]:
         probability as it is published.
     """
     funnel, binary = line.funnel, line.objectives.binary
-    found = line.predict(batch)
     conditional = dict(zip(binary.names, found.conditional_BJ.exp().unbind(dim=1), strict=True))
     joint = dict(zip(binary.names, found.joint_BJ.exp().unbind(dim=1), strict=True))
     for objective in binary:

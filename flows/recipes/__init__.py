@@ -46,6 +46,8 @@ class Recipe:
         averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
         products: dtype of the matrix products; ``bfloat16`` where the device has it, and float32 elsewhere.
         seed: of initial weights, of the shuffle and of the sampling.
+        top: how many items of a user (of a request, where they are known) are published, the best by
+            ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
 
     Raises:
         UsageError: the sampling does not go with the method.
@@ -68,8 +70,13 @@ class Recipe:
     averaging: float = 0.995
     products: Products = "float32"
     seed: int = 20220425
+    top: int | None = None
 
     def __post_init__(self) -> None:
+        if self.top is not None and self.top < 1:
+            raise UsageError(
+                f"recipe {self.name!r}", f"top={self.top} publishes nothing", "name a number from 1, or None"
+            )
         if self.sampling.own_space and not self.method.own_space:
             raise UsageError(
                 f"recipe {self.name!r}",
@@ -80,8 +87,8 @@ class Recipe:
             )
 
     def settings(self) -> dict[str, object]:
-        """Every setting as plain values: what was imported by which name, and with which keywords."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """The model's settings as plain values: what was imported by which name, and with which keywords."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "top"}
 
 
 def names(scenario: str) -> tuple[str, ...]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date, timedelta
 
 import polars as pl
 import torch
 
 from features.calendar import days_between
-from features.candidates import from_log, from_rule
+from features.candidates import Listed, Product, from_log, from_rule
 from features.encode import Encoder
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
+from features.prefetch import ahead
 from features.restage import restage
 from features.scenario import Source
 from features.schemas import events, scores
@@ -23,19 +25,18 @@ from flows import recipes
 from flows.house import House
 from flows.stages.encode import encoder_of
 from flows.stages.known import known
+from flows.stages.pairs import BLOCK, listed_scores, product_scores
 from flows.stages.read import delivered, is_read, read
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, live, now, stage
 from flows.stages.version import Version, load, version_of
 from flows.stages.view import snapshot_of
 from models.line import Line
-from models.score import score_arrays
 
 STAGE = "score"
-#: Pairs in memory at a time.
-BLOCK = 65_536
 _CODE = (
     "features/candidates.py",
+    "features/sides.py",
     "features/on_demand.py",
     "features/samples.py",
     "features/encode.py",
@@ -43,6 +44,7 @@ _CODE = (
     "features/encodings.py",
     "features/hashing.py",
     "flows/stages/score.py",
+    "flows/stages/pairs.py",
     "models",
 )
 
@@ -105,6 +107,9 @@ def plan_scores(house: House, day: date, line: str) -> Plan:
         inputs[view.table] = snapshot.key
     inputs |= _candidate_keys(house, for_day)
     inputs["rule"] = fingerprint(scenario.candidates)
+    top = recipes.get(scenario.name, line).top
+    if top is not None:
+        inputs["top"] = str(top)
     inputs["code"] = code(*_CODE)
     return Plan(stage=STAGE, table=scores(scenario), day=for_day, part=line, inputs=inputs)
 
@@ -130,11 +135,12 @@ def _score(house: House, day: date, name: str) -> StageRecord:
     started, clock = now(), time.perf_counter()
     if rows_out is None:
         version = needed_version(house, day, name)
-        line = load(house, recipes.get(house.scenario.name, name), version)
+        recipe = recipes.get(house.scenario.name, name)
+        line = load(house, recipe, version)
         encoder = encoder_of(house, day, version.id_maps_key)
-        blocks = _candidates(house, plan.day)
-        rows = (_scored(house, line, encoder, version, plan.day, block) for block in blocks)
-        written = stage(house.store, plan, Built(rows=rows))
+        # the next block is scored while this one is written
+        with closing(ahead(_scores(house, line, encoder, version, plan.day, recipe.top), waiting=1)) as rows:
+            written = stage(house.store, plan, Built(rows=rows))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
         stage=STAGE,
@@ -151,33 +157,25 @@ def _score(house: House, day: date, name: str) -> StageRecord:
     )
 
 
-def _scored(
-    house: House, line: Line, encoder: Encoder, version: Version, for_day: date, block: pl.DataFrame
-) -> pl.DataFrame:
-    """Probabilities of a block of pairs, ordered by user and rank."""
-    arrays = encoder.encode(block)
-    unknown = encoder.unknown_keys(arrays)
-    scored = score_arrays(line, arrays)
-    table = scores(house.scenario)
-    return (
-        block.select("user_id", "item_id", "request_id")
-        .with_columns(
-            *(pl.Series(name, values) for name, values in scored.items()),
-            pl.Series("unknown_user", unknown["user"]),
-            pl.Series("unknown_item", unknown["item"]),
-            pl.lit(version.version).alias("model_version"),
-            pl.lit(house.day_start(for_day), dtype=pl.Datetime("us")).alias("features_as_of"),
-        )
-        .sort("user_id", "request_id", "pctcvr", "item_id", descending=[False, False, True, False])
-        .with_columns(
-            pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id", "request_id").alias("user_rank")
-        )
-        .select(table.schema.names)
+def _scores(
+    house: House, line: Line, encoder: Encoder, version: Version, for_day: date, top: int | None
+) -> Iterator[pl.DataFrame]:
+    """Scores of the day's candidates in blocks, ordered by user, request and rank."""
+    found = _candidates(house, for_day)
+    if isinstance(found, Product):
+        blocks = product_scores(line, encoder, found, top)
+    else:
+        blocks = listed_scores(line, encoder, found, top)
+    of_all = (
+        pl.lit(version.version).alias("model_version"),
+        pl.lit(house.day_start(for_day), dtype=pl.Datetime("us")).alias("features_as_of"),
     )
+    names = scores(house.scenario).schema.names
+    return (block.with_columns(*of_all).select(names) for block in blocks)
 
 
-def _candidates(house: House, for_day: date) -> Iterator[pl.DataFrame]:
-    """Blocks of pairs with their features: from the candidates log if one was delivered, else by rule."""
+def _candidates(house: House, for_day: date) -> Product | Iterator[Listed]:
+    """Pairs with their features: from the candidates log if one was delivered, else by rule."""
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {
         view.name: known(house, view, for_day) for view in scenario.views
@@ -186,7 +184,7 @@ def _candidates(house: House, for_day: date) -> Iterator[pl.DataFrame]:
     if log is not None and store.generation(events(log), for_day) is not None:
         return from_log(store.scan(events(log), [for_day]), scenario, snapshots, BLOCK)
     impressions, clicks = (_recent(house, source, for_day) for source in _rule_sources(house))
-    return from_rule(impressions, clicks, scenario, snapshots, for_day, BLOCK)
+    return from_rule(impressions, clicks, scenario, snapshots, for_day)
 
 
 def _candidate_keys(house: House, for_day: date) -> dict[str, str]:

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
+from candidate_rows import joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,12 +87,11 @@ def clicks(rows: list[tuple[str, int]]) -> pl.LazyFrame:
         max_size=15,
     ),
     clicked=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2)), max_size=15),
-    block_rows=st.integers(1, 12),
 )
 def test_the_rule_pairs_active_users_with_the_most_clicked_items(
-    shown: list[Impression], clicked: list[tuple[str, int]], block_rows: int
+    shown: list[Impression], clicked: list[tuple[str, int]]
 ) -> None:
-    blocks = list(from_rule(impressions(shown), clicks(clicked), SHOP, SNAPSHOTS, FOR_DAY, block_rows))
+    found = joined(from_rule(impressions(shown), clicks(clicked), SHOP, SNAPSHOTS, FOR_DAY))
     latest: dict[int, tuple[datetime, str, str, int]] = {}
     for row in impressions(shown).collect().rows(named=True):
         if row["day"] >= FOR_DAY - timedelta(days=2):
@@ -99,16 +99,18 @@ def test_the_rule_pairs_active_users_with_the_most_clicked_items(
             latest[row["user_id"]] = max(latest.get(row["user_id"], mine), mine)
     recent = [item for item, back in clicked if back <= 1]
     live = sorted(sorted(set(recent), key=lambda item: (-recent.count(item), item))[:3])
-    expected = [
-        (user, item, latest[user][2], latest[user][3], None) for user in sorted(latest) for item in live
-    ]
-    columns = ["user_id", "item_id", "surface", "position", "request_id"]
-    # Blocks follow each other by user; within one, order is the scorer's to decide.
-    assert [row for block in blocks for row in sorted(block.select(columns).rows())] == expected
-    for block in blocks:
-        assert block.height <= max(block_rows, len(live))
-        joined = join_views(add_context(block.select(columns).lazy(), SHOP), SHOP.views, SNAPSHOTS).collect()
-        assert block.select(joined.columns).equals(joined)
+    expected = [(user, item, latest[user][2], latest[user][3]) for user in sorted(latest) for item in live]
+    columns = ["user_id", "item_id", "surface", "position"]
+    assert found.select(columns).rows() == expected
+    plain = join_views(add_context(found.select(columns).lazy(), SHOP), SHOP.views, SNAPSHOTS).collect()
+    assert found.select(plain.columns).equals(plain)
+
+
+def test_a_rule_without_a_number_takes_every_item_that_was_clicked() -> None:
+    everything = replace(SHOP, candidates=replace(RULE, items=None))
+    clicked = clicks([("c", 1), ("a", 1), ("b", 1), ("b", 1), ("d", 1), ("e", 2)])
+    found = from_rule(impressions([(1, 1, 0, "home")]), clicked, everything, SNAPSHOTS, FOR_DAY)
+    assert found.items["item_id"].to_list() == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("block_rows", [1, 4, 5, 1_000])
@@ -120,11 +122,11 @@ def test_a_candidates_log_comes_back_row_by_row_with_its_features(block_rows: in
         orient="row",
     )
     blocks = list(from_log(requested, SHOP, SNAPSHOTS, block_rows))
-    together = pl.concat(blocks)
+    together = pl.concat(map(joined, blocks))
     assert together.select("user_id", "request_id", "item_id").rows() == sorted(
         (user, request, item) for request, user, item in pairs
     )
-    users = [set(block["user_id"]) for block in blocks]
+    users = [set(block.pairs["user_id"]) for block in blocks]
     assert sum(map(len, users)) == len(set().union(*users)) == 3
     prices = {"a": 2.5, "b": 3.5}
     assert together["price"].to_list() == [prices[item] for item in together["item_id"]]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from candidate_rows import joined
 from polars.testing import assert_frame_equal
 from shop_logs import write_logs
 
@@ -103,8 +104,8 @@ def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: W
     names += on_demand
     for day in walk.days:
         trained = walk.house.store.scan(samples(walk.scenario), [day]).collect()
-        blocks = list(from_log(walk.shown(day), walk.scenario, walk.snapshots(day), BLOCK))
-        served = pl.concat(blocks)
+        blocks = from_log(walk.shown(day), walk.scenario, walk.snapshots(day), BLOCK)
+        served = pl.concat(map(joined, blocks))
         assert trained.height == served.height > 1_000
         columns = [pl.col(name) for name in names]
         assert_frame_equal(
@@ -129,7 +130,7 @@ def test_a_pair_that_the_rule_makes_has_the_features_of_its_sample(walk: Walk) -
     impressions = store.scan(events(scenario.impressions), known).drop("dt")
     clicks = store.scan(events(scenario.source(scenario.funnel[scenario.funnel.click].log)), known).drop("dt")
     some = impressions.filter(pl.col("user_id").hash(0) % 8 == 0)
-    pairs = pl.concat(from_rule(some, clicks, scenario, walk.snapshots(day), day, 65_536))
+    pairs = joined(from_rule(some, clicks, scenario, walk.snapshots(day), day))
     trained = store.scan(samples(scenario), [day]).collect()
     keys = ["user_id", "item_id"]
     both = trained.select(*keys, *names).join(pairs.select(keys), on=keys, how="semi").unique()

@@ -157,3 +157,28 @@ def test_another_scale_does_not_go_on_from_the_old_model(ran: Ran) -> None:
     house = replace(ran.house, scenario=replace(VALUED, funnel=cents))
     with pytest.raises(BadWarehouse, match=r"^E503 .*scale_K is \[0.0, 0.0, 100.0, 100.0\], expected"):
         load(house, valued(), version_of(house, "valued", DAYS[0]))
+
+
+def test_a_recipe_that_publishes_the_best_scores_anew_and_trains_nothing(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of this file: the scores of the day are others afterwards."""
+    house, day = ran.house, DAYS[-1]
+    lines = ("valued",)
+    every = house.store.scan(scores(VALUED), line="valued").collect().sort("user_id", "user_rank")
+    assert not score.pending(house, day, lines)
+
+    def best() -> Recipe:
+        return replace(valued(), top=2)
+
+    monkeypatch.setattr(best, "__module__", shop.__name__)
+    monkeypatch.setattr(shop, "valued", best)
+    assert not train.pending(house, day, lines)
+    assert score.pending(house, day, lines)
+    score.run(house, day, lines)
+    publish.run(house, day, lines)
+    kept = house.store.scan(scores(VALUED), line="valued").collect().sort("user_id", "user_rank")
+    expected = every.filter(pl.col("user_rank") <= 2)
+    names = ["user_id", "item_id", "request_id", "user_rank", "model_version"]
+    assert kept.select(names).equals(expected.select(names))
+    assert 0 < kept.height < every.height

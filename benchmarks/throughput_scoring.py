@@ -1,0 +1,261 @@
+"""Pairs scored per CPU second and peak memory: ours against DeepCTR-Torch and torch-rechub.
+
+    python benchmarks/throughput_scoring.py --rounds 3
+    python benchmarks/throughput_scoring.py --ways top --models esmm --sides ours --users 50000
+
+The planted set of ``throughput_data.py``: half of its fields and quantities are taken to be the user's, half
+the item's. Ours, from Parquet to a Parquet file of scores as the stage "score" writes it:
+
+    joined   rows that come with all their columns
+    listed   users, items and a list of pairs, 100 items a user
+    product  every user with every item
+    top      the 100 best items of every user among all
+
+Peers can only predict joined rows; they read Parquet and write nothing. So a peer's cost of a pair is its
+cost of a row in every way. Models have equal sizes and random weights. Every measurement is a process of its
+own with one thread; rounds alternate between the sides, medians of CPU seconds are shown.
+
+Without the peers (``throughput_peers.py`` says how to install them): ``--sides ours``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import throughput_data as planted
+import torch
+
+from features.candidates import Product, from_log
+from features.encode import Encoder, Layout
+from features.parquet import DataFile, pieces
+from features.scenario import Scenario
+from features.schemas import scores
+from features.sides import Division
+from features.view import Attributes, View
+from flows.stages.pairs import BLOCK, listed_scores, product_scores
+from models.line import Line
+from models.score import score_arrays
+
+SIDES = ("ours", "DeepCTR-Torch", "torch-rechub")
+MODELS = ("esmm", "mmoe", "ple")
+WAYS = ("joined", "listed", "product", "top")
+PER_USER = 100
+_OF = {
+    "user": (*planted.FIELDS[:10], *planted.QUANTITIES[:4]),
+    "item": (*planted.FIELDS[10:], *planted.QUANTITIES[4:]),
+}
+
+
+def scenario() -> Scenario:
+    """The planted set with a view of users and one of items."""
+    import throughput_ours as mine
+
+    plain = mine.scenario()
+    known = {feature.name: feature for feature in plain.context}
+    views = tuple(
+        View(
+            name=side,
+            keys=(f"{side}_id",),
+            source=Attributes(source=side),
+            features=tuple(known[name] for name in names),
+            owner="benchmarks",
+            description="planted",
+        )
+        for side, names in _OF.items()
+    )
+    return replace(plain, context=(), views=views)
+
+
+def prepare(folder: Path, users: int, items: int, rows: int) -> dict[str, Path]:
+    """Files of joined rows, users, items, and listed pairs."""
+    joined = planted.write(folder / f"rows-{rows}.parquet", rows, seed=1)
+    found = {"joined": joined}
+    for side, count, first in (("user", users, 10**9), ("item", items, 2 * 10**9)):
+        path = folder / f"{side}-{count}.parquet"
+        if not path.exists():
+            whole = -(-count // planted.BLOCK) * planted.BLOCK
+            frame = pl.concat(planted.blocks(whole, 1, first)).head(count).select(_OF[side])
+            frame.with_row_index(f"{side}_id").with_columns(
+                pl.col(f"{side}_id").cast(pl.Int64)
+            ).write_parquet(path)
+        found[side] = path
+    found["listed"] = folder / f"listed-{users}-{items}.parquet"
+    if not found["listed"].exists():
+        rng = np.random.default_rng(0)
+        some = min(users, rows // PER_USER)
+        item = np.concatenate([rng.choice(items, PER_USER, replace=False) for _ in range(some)])
+        listed = {"user_id": np.repeat(np.arange(some), PER_USER), "item_id": item}
+        pl.DataFrame(listed).with_columns(pl.lit("r").alias("request_id")).write_parquet(found["listed"])
+    return found
+
+
+def ours(way: str, model: str, files: dict[str, Path]) -> dict[str, float]:
+    """Read, encode, score and write."""
+    import throughput_ours as mine
+
+    shop = scenario()
+    encoder = Encoder(Layout.of(shop.features), mine.id_map())
+    line = mine.line(model, encoder.layout)
+    with tempfile.TemporaryDirectory() as folder, _Meter() as meter:
+        out = Path(folder) / "scores.parquet"
+        with DataFile(out, scores(shop), "") as file:
+            for piece in pieces(_scored(way, line, encoder, shop, files), scores(shop), "benchmark"):
+                file.write(piece)
+        size = out.stat().st_size
+    considered = {
+        "joined": file.rows,
+        "listed": file.rows,
+        **dict.fromkeys(("product", "top"), _height(files["user"]) * _height(files["item"])),
+    }
+    return meter.found | {"pairs": considered[way], "written": file.rows, "bytes": size}
+
+
+def _scored(
+    way: str, line: Line, encoder: Encoder, shop: Scenario, files: dict[str, Path]
+) -> Iterator[pl.DataFrame]:
+    names = scores(shop).schema.names
+    of_all = (pl.lit("v").alias("model_version"), pl.lit(0).cast(pl.Datetime("us")).alias("features_as_of"))
+    snapshots: dict[str, pl.LazyFrame | None] = {
+        side: pl.read_parquet(files[side]).lazy() for side in ("user", "item")
+    }
+    if way == "joined":
+        blocks = _joined(line, encoder, files["joined"])
+    elif way == "listed":
+        blocks = listed_scores(
+            line, encoder, from_log(pl.scan_parquet(files["listed"]), shop, snapshots, BLOCK), None
+        )
+    else:
+        division = Division.of(shop, user=["user_id"], item=["item_id"])
+        sides = [
+            division.complete(side, pl.scan_parquet(files[side]).select(f"{side}_id"), snapshots).collect()
+            for side in ("user", "item")
+        ]
+        blocks = product_scores(
+            line, encoder, Product(division, snapshots, *sides), PER_USER if way == "top" else None
+        )
+    return (block.with_columns(*of_all).select(names) for block in blocks)
+
+
+def _joined(line: Line, encoder: Encoder, file: Path) -> Iterator[pl.DataFrame]:
+    read = 0
+    for frame in pl.scan_parquet(file).collect_batches(chunk_size=BLOCK, maintain_order=True):
+        arrays = encoder.encode(frame)
+        row = pl.int_range(read, read + frame.height, eager=True)
+        yield pl.DataFrame(
+            {
+                "user_id": row,
+                "item_id": row,
+                "request_id": pl.repeat(None, frame.height, dtype=pl.String(), eager=True),
+                **score_arrays(line, arrays),
+            }
+        ).with_columns(
+            pl.lit(1, dtype=pl.Int32).alias("user_rank"),
+            *(pl.lit(False).alias(f"unknown_{side}") for side in _OF),
+        )
+        read += frame.height
+
+
+def peer(side: str, model: str, files: dict[str, Path], batch: int) -> dict[str, float]:
+    """A peer's own loop over joined rows."""
+    from throughput_peers import PEERS, quiet
+
+    with quiet():
+        made = PEERS[side](model, files["joined"])
+        with _Meter() as meter:
+            found = made.predict(files["joined"], batch)
+    return meter.found | {"pairs": len(found)}
+
+
+class _Meter:
+    """CPU and wall seconds inside of it, and the peak of the process so far at its end."""
+
+    found: dict[str, float]
+
+    def __enter__(self) -> _Meter:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.found = {
+            "cpu_s": time.process_time() - self._cpu,
+            "wall_s": time.perf_counter() - self._wall,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+
+def _height(file: Path) -> int:
+    return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+
+
+def main() -> None:
+    """Measure what is asked for and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--items", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=200_000, help="joined rows, and listed pairs at most")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--batch", type=int, default=4096, help="rows of a peer's batch")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    files = prepare(asked.folder, asked.users, asked.items, asked.rows)
+    if asked.one:
+        torch.set_num_threads(1)
+        (side,), (model,), (way,) = asked.sides, asked.models, asked.ways
+        mine = side == "ours"
+        print(json.dumps(ours(way, model, files) if mine else peer(side, model, files, asked.batch)))
+        return
+    for model in asked.models:
+        kinds = [("ours", way) for way in asked.ways] if "ours" in asked.sides else []
+        kinds += [(side, "joined") for side in asked.sides if side != "ours"]
+        runs: dict[tuple[str, str], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+        for _ in range(asked.rounds):
+            for side, way in kinds:
+                runs[side, way].append(_child(side, model, way))
+        _print(model, runs)
+
+
+def _child(side: str, model: str, way: str) -> dict[str, Any]:
+    """The same command for one measurement, in a process of its own."""
+    told = [sys.executable, *sys.argv, "--one", "--sides", side, "--models", model, "--ways", way]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+    done = subprocess.run(told, env=os.environ | threads, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _print(model: str, runs: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
+    cost = {
+        kind: statistics.median(run["cpu_s"] / run["pairs"] for run in found) for kind, found in runs.items()
+    }
+    best = min((one for (side, _), one in cost.items() if side != "ours"), default=float("nan"))
+    for (side, way), found in runs.items():
+        micro, peak = cost[side, way] * 1e6, max(run["peak_mib"] for run in found)
+        spread = " ".join(f"{run['cpu_s'] / run['pairs'] * 1e6:.2f}" for run in found)
+        size = found[-1]["bytes"] / found[-1]["written"] if "bytes" in found[-1] else float("nan")
+        print(
+            f"| {model} | {side}, {way} | {found[-1]['pairs']:,} | {micro:.2f} ({spread}) "
+            f"| {1e3 / micro:.0f} | {best / cost[side, way]:.1f} | {peak:.0f} | {size:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
