@@ -30,7 +30,7 @@ def test_help_ends_with_an_example_one_can_copy(command: str, capsys: pytest.Cap
 def test_without_a_command_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {command} " in shown for command in COMMANDS)
+    assert all(f"\n  {command} " in shown for command in (*COMMANDS, "explain"))
 
 
 def test_help_and_sql_import_neither_torch_nor_prefect(tmp_path: Path) -> None:
