@@ -181,10 +181,29 @@ ERRORS = (
         code="E504",
         name="NoPrefectApi",
         exit=5,
-        when="Prefect's embedded API did not start",
-        stays=_UNTOUCHED,
-        do="Read the log that is named.",
+        when="Prefect's API does not answer; `run` and `backfill` then warn and go on without it",
+        stays=_ALL,
+        do="Read the log that is named, or start the server of `PREFECT_API_URL`; nothing of ours needs it.",
         example="E504 NoPrefectApi: Prefect's embedded API: ... Next: read warehouse/.prefect/server.log.",
+    ),
+    Entry(
+        code="E505",
+        name="DiskFull",
+        exit=5,
+        when="the disk, a quota or a size limit left no room for a file",
+        stays=_BEFORE + " What was being written is removed.",
+        do="Free some space in the warehouse's folder, then give the same command again.",
+        example="E505 DiskFull: sample of 2026-03-28, warehouse/shop: No space left on device; 0 MiB of 6 "
+        "are free. Next: ...",
+    ),
+    Entry(
+        code="E506",
+        name="OutOfMemory",
+        exit=5,
+        when="DuckDB needed more than `memory_limit` and could not spill",
+        stays=_BEFORE,
+        do="Raise `memory_limit` in funnelcast.toml, lower `threads`, or make room on the disk to spill to.",
+        example="E506 OutOfMemory: sample of 2026-03-28: Out of Memory; memory_limit is 64MB. Next: ...",
     ),
 )
 OURS = Entry(

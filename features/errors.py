@@ -113,3 +113,15 @@ class BadWarehouse(FunnelcastError):
     """The warehouse cannot be read or written as asked."""
 
     code, exit_code = "E503", 5
+
+
+class DiskFull(FunnelcastError):
+    """No room was left for a file; nothing half-written is live, and staged files are removed."""
+
+    code, exit_code = "E505", 5
+
+
+class OutOfMemory(FunnelcastError):
+    """An engine needed more memory than the settings give it, and could not spill."""
+
+    code, exit_code = "E506", 5

@@ -18,7 +18,7 @@ import typer
 
 from features.errors import BrokenPromise, FunnelcastError, UsageError
 from flows import logs
-from flows.exits import fail
+from flows.exits import fail, heed_sigterm
 from flows.explain import explain
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.settings import Settings
@@ -266,6 +266,7 @@ def main(args: Sequence[str] | None = None) -> int:
         Exit status: 0 ok, 2 usage, 4 data, 5 environment, 130 interrupted, 1 anything else.
     """
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
+    heed_sigterm()
     try:
         status = app(given, prog_name="funnelcast", standalone_mode=False) or 0
         if status == INTERRUPTED:

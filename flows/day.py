@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from types import ModuleType
 
 from features.calendar import day_end, day_of
-from features.errors import FunnelcastError, MissingStage, UsageError
+from features.errors import DiskFull, FunnelcastError, MissingStage, UsageError
 from flows.house import House
 from flows.ledger import failed, finish
 from flows.stages import publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
+from flows.surroundings import refuse_unwritable, telling
 
 log = logging.getLogger("funnelcast.day")
 
@@ -33,8 +35,19 @@ class Stage:
     pending: Callable[[House, date, tuple[str, ...]], bool]
 
 
+def _run(module: ModuleType) -> Callable[[House, date, tuple[str, ...]], tuple[StageRecord, ...]]:
+    """A stage whose trouble with the machine is told in our words."""
+
+    def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
+        with telling(house, f"{module.STAGE} of {day}"):
+            records: tuple[StageRecord, ...] = module.run(house, day, lines)
+            return records
+
+    return run
+
+
 STAGES = tuple(
-    Stage(module.STAGE, module.run, module.pending)
+    Stage(module.STAGE, _run(module), module.pending)
     for module in (read, view, sample, validate, train, score, publish)
 )
 
@@ -102,24 +115,34 @@ def run_day(
 
 def close(house: House, day: date, records: tuple[StageRecord, ...]) -> None:
     """Enter a run into the ledger and show its tables to analysts; repeated, it changes nothing."""
-    finish(house, day, records)
-    publish.refresh_catalogue(house)
+    with telling(house, f"close of {day}"):
+        finish(house, day, records)
+        publish.refresh_catalogue(house)
 
 
 @contextmanager
 def holding(house: House, day: date) -> Iterator[None]:
-    """Hold the scenario's warehouse for a run; an error of ours is entered into the ledger.
+    """Hold the scenario's warehouse for a run; an error of ours, or an end by signal, goes into the ledger.
 
     One run at a time: days are a chain, so two of them at once could only wait for each other.
 
     Raises:
         Busy: another process runs; it is named.
+        BadWarehouse: it cannot be written.
     """
+    refuse_unwritable(house)
     with house.store.lease("run"):
         try:
             yield
+        except DiskFull:  # nor is there room for this
+            raise
         except FunnelcastError as error:
             failed(house, day, error)
+            raise
+        except Exception:  # a fault of ours: the command line shows it
+            raise
+        except BaseException as error:  # Ctrl-C, SIGTERM, the orchestrator's signal: no exceptions of a run
+            failed(house, day, error, state="interrupted")
             raise
 
 

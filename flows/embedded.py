@@ -26,7 +26,7 @@ _STARTUP = 180.0  # seconds; usual are 5, or 13 with an empty database; Prefect'
 
 
 class NoPrefectApi(FunnelcastError):
-    """Prefect's embedded API did not start."""
+    """Prefect's API, embedded or of the user, does not answer; no run needs it."""
 
     code, exit_code = "E504", 5
 
@@ -67,10 +67,11 @@ def session(warehouse: Path, *, debug: bool = False) -> Iterator[None]:
     when the context ends.
 
     Raises:
-        NoPrefectApi: the child did not become healthy.
+        NoPrefectApi: the child did not become healthy, or the user's API does not answer.
     """
     home = prepare(warehouse, debug=debug)
     if theirs := _api_of_user(home):
+        _refuse_silent(theirs)
         log.info("Prefect API: %s", theirs)
         yield
         return
@@ -115,6 +116,17 @@ def _api_of_user(home: Path) -> str | None:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def _refuse_silent(url: str) -> None:
+    """Hold the user's API to answering at all; what it answers is its business."""
+    import httpx
+
+    try:
+        httpx.get(f"{url}/health", timeout=10)
+    except httpx.TransportError as error:
+        said = f"does not answer ({type(error).__name__})"
+        raise NoPrefectApi(logs.redact(url), said, "start it, or unset PREFECT_API_URL") from None
 
 
 @contextmanager

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
 
 from flows import logs
+
+
+def heed_sigterm() -> None:
+    """End on SIGTERM as on Ctrl-C: leases are given back, staged files removed, the ledger says so."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def fail(line: str, status: int, given: list[str]) -> int:

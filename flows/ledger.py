@@ -52,13 +52,20 @@ def finish(house: House, day: date, records: Sequence[StageRecord]) -> str:
     return key
 
 
-def failed(house: House, day: date, error: BaseException) -> None:
-    """Enter a run that ended in an error; what it had committed before stays and is found again."""
+def failed(house: House, day: date, error: BaseException, state: str = "failed") -> None:
+    """Enter a run that ended early; what it had committed before stays and is found again.
+
+    Args:
+        house: where it ran.
+        day: what it was about.
+        error: why it ended.
+        state: ``failed``, or ``interrupted`` by a signal.
+    """
     moment = now()
     row = dict.fromkeys(_TYPES) | {
         "run_key": fingerprint([day, str(error), moment]),
         "stage": "run",
-        "state": "failed",
+        "state": state,
         "notes": canonical({"error": str(error), "type": type(error).__name__}),
         "started_at": moment,
     }

@@ -182,7 +182,7 @@ def _quarantine(draft: Draft, scenario: Scenario, name: str) -> Contract:
 def _runs(draft: Draft, scenario: Scenario, name: str) -> Contract:
     del scenario, name
     draft.needs("run_key", "stage", "state")
-    draft.limit("state", {"check": {"known": lambda column: column.is_in(["finished", "failed"])}})
+    draft.limit("state", {"check": {"known": lambda column: column.is_in(STATES)}})
     for count in ("rows_in", "rows_out", "quarantined", "deduplicated"):
         draft.limit(count, {"min": 0})
     return draft.finish()
@@ -203,6 +203,9 @@ def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
     draft.limit("psi", {"min": 0.0})
     return draft.finish("dt", *draft.table.sort_by)
 
+
+#: What the ledger says of how a run ended.
+STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
 _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "events": _events,

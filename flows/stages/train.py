@@ -23,6 +23,7 @@ from features.schemas import samples
 from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
+from flows.stages.bad_steps import refusing_bad_steps
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
@@ -163,7 +164,7 @@ def _learn(
     )
     if parent is not None:  # rows that changed owners since, also on days that this line left out
         line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
-    with closing(ahead(batches)) as read:
+    with closing(ahead(batches)) as read, refusing_bad_steps(f"line {recipe.name} of {day}", line.steps):
         report = train_one_pass(line, map(Batch.from_numpy, read))
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
