@@ -64,12 +64,15 @@ def verdict(
     said = []
     for k, objective in enumerate(pair):
         rivals = [t for (side, other), t in shown.items() if side != "ours" and other == name]
-        if name != "SingleTask" and ("ours", "SingleTask") in shown:
+        parts = []
+        if name != "SingleTask":
             gain = test_SK[:, k].mean() - shown["ours", "SingleTask"][:, k].mean()
-            said.append(f"{objective} {gain:+.4f} to single-task")
+            parts.append(f"{gain:+.4f} to single-task")
         if rivals:
             best = max(rivals, key=lambda t: float(t[:, k].mean()))
             gap = test_SK[:, k].mean() - best[:, k].mean()
             unit = max(deviation(test_SK)[k], deviation(best)[k])
-            said.append(f"{objective} {gap:+.4f} to the best peer ({gap / unit if unit else 0.0:+.1f} sd)")
+            parts.append(f"{gap:+.4f} to the best peer" + (f" ({gap / unit:+.1f} sd)" if unit else ""))
+        if parts:
+            said.append(f"{objective} {', '.join(parts)}")
     return f"{name}: {'; '.join(said) or 'no peer has it'}"
