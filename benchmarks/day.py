@@ -4,8 +4,8 @@
 
 Simulated logs of the scenario ``shop`` go through all stages of a day, as ``funnelcast run`` has them: read,
 view, sample (of the day and of the three before it, whose labels are open), validate, train, score, publish.
-Before the measured day lie ``--earlier`` days of the same volume, built by the same stages. Every stage runs in
-a process of its own; ``daily_build.py``, which measures the first four in the same way, says how.
+Before the measured day lie ``--earlier`` days of the same volume, built by the same stages. Every stage runs
+in a process of its own; ``daily_build.py``, which measures the first four in the same way, says how.
 
 The cost of an impression should not depend on how many there are, and no stage but training should take more
 than a quarter of the whole.
