@@ -209,10 +209,24 @@ class Store:
         Raises:
             BadWarehouse: columns or types are not those of the table.
         """
-        folder = self.folder(table)
-        with staging(self.root, folder, table, table.partition(day), None, canonical({})) as shards:
+        with self._stage_rows(table, day) as shards:
             shards.write(frame)
-        commits.append(folder, table, shards.staged)
+        commits.append(self.folder(table), table, shards.staged)
+
+    def join(self, table: Table, day: date) -> None:
+        """Put one file in the place of a day's many in an append-only table; its rows and their order stay.
+
+        Raises:
+            Busy: rows came in meanwhile; nothing was changed.
+        """
+        old = self.snapshot(table).by_day[day]
+        with self._stage_rows(table, day) as shards:
+            shards.write(self.scan(table, [day]).drop("dt").collect().to_arrow())
+        commits.join(self.folder(table), table, shards.staged, old)
+
+    def _stage_rows(self, table: Table, day: date) -> AbstractContextManager[Shards]:
+        """A workspace of a day whose key follows from its bytes."""
+        return staging(self.root, self.folder(table), table, table.partition(day), None, canonical({}))
 
     def lease(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold a name among the processes of this machine while the block runs.

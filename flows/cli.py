@@ -21,7 +21,7 @@ from flows import logs
 from flows.exits import fail
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.settings import Settings
-from flows.upkeep import verify
+from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
     from flows.house import House
@@ -227,6 +227,7 @@ def features(
 
 
 app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
+app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
 
 
 def _open(

@@ -1,8 +1,10 @@
-"""Commands that look after a warehouse: `verify` reads every byte of it."""
+"""Commands that look after a warehouse: `verify` reads every byte of it, `maintain` removes what is over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from flows import logs
 from flows.options import Config, Debug, Json, Scenario
@@ -31,6 +33,30 @@ def verify(
         found = verified(house, progress.step)
     show(house, found, as_json)
     refuse(found)
+
+
+def maintain(
+    scenario: Scenario = None,
+    config: Config = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, and how many bytes.")
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, help="Daily versions to keep.")] = 7,
+    weeks: Annotated[int, typer.Option(min=0, help="Weekly versions to keep.")] = 4,
+    debug: Debug = False,
+    as_json: Json = False,
+) -> None:
+    """Remove superseded files, debris of killed runs and old weights; join small files of the ledger.
+
+    Kept are all live files, those of the newest version of each of the last days and weeks, those that a
+    model with weights was trained on, and whatever was replaced less than a week ago, for readers that
+    still have it open.
+    """
+    from flows.maintain import Keep, maintained
+    from flows.maintain_report import show
+
+    house = _house(config, scenario, debug, as_json)
+    show(house, maintained(house, Keep(days=days, weeks=weeks), dry_run=dry_run), dry_run, as_json)
 
 
 def _house(config: Path | None, scenario: str | None, debug: bool, as_json: bool) -> House:
