@@ -119,7 +119,7 @@ def test_what_a_living_model_was_trained_on_is_pinned_and_its_old_siblings_are_n
 
 
 def test_weights_go_by_day_and_week_and_what_is_scored_with_keeps_them(house: House) -> None:
-    days = [date(2026, 1, 5) + timedelta(days=n) for n in range(16)]
+    days = [date(2026, 1, 5) + timedelta(days=n) for n in range(18)]
     folders = {day: add_model(house, day, {"n": str(day)}) for day in days}
     other = add_model(house, days[0], {"n": "x"}, line="ple")
     published = scores(SCENARIO)
@@ -136,7 +136,7 @@ def test_weights_go_by_day_and_week_and_what_is_scored_with_keeps_them(house: Ho
     sundays = {date(2026, 1, 18)}  # the last of the week before; the other week ends with the newest
     assert with_weights == {*days[-3:], *sundays, days[2]}
     assert (other / TENSORS).exists()
-    assert len(done.removed) == 16 - 5
+    assert len(done.removed) == 18 - 5
     for day, folder in folders.items():
         assert (folder / MANIFEST).exists()  # the version is known, and its day stays finished
         assert (folder / RETIRED).exists() is (day not in with_weights)
