@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 
-from features.batches import fresh_rows, training_batches
+from features.batches import fresh_rows
 from features.bookkeeping import METRICS, MODELS
 from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
 from features.generation import Generation
-from features.prefetch import ahead
 from features.schemas import samples
 from flows import recipes
 from flows.house import House
@@ -26,16 +23,15 @@ from flows.recipes import Recipe
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
+from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, repeated
 from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
-from models.batch import Batch
 from models.line import Line
 from models.machine import prepare
-from models.train import train_one_pass
 
 STAGE = "train"
 _ENCODING = (
@@ -46,7 +42,7 @@ _ENCODING = (
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_CODE = ("models", *_READS, *_SAMPLING, "flows/stages/train.py")
+_CODE = ("models", *_READS, *_SAMPLING, "flows/stages/passes.py", "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -113,6 +109,7 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     if evaluated is not None and trained is not None:
         yield repeated(metrics, evaluated)
         yield repeated(model, trained)
+        partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
     rows = fresh_rows(
@@ -126,6 +123,7 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     if live(house.store, model) is not None and trained is None:
         _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
     yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+    partial_of(house, model).discard()
 
 
 def _trained(house: House, plan: Plan) -> Generation | None:
@@ -150,21 +148,17 @@ def _learn(
 ) -> Built:
     """One pass, then the checkpoint; the row of the table ``models`` is what makes it a version."""
     encoder = encoder_of(house, day, plan.inputs["id_maps"])
-    batches = training_batches(
-        rows,
-        house.scenario,
-        encoder,
-        batch_rows=recipe.batch_rows,
-        window_rows=recipe.window_rows,
-        seed=int(np.random.SeedSequence([recipe.seed, day.toordinal()]).generate_state(1)[0]),
-        sampling=recipe.sampling,
-        sampling_seed=recipe.seed,
+    lesson = Lesson(
+        scenario=house.scenario,
+        recipe=recipe,
+        day=day,
+        rows=rows,
+        encoder=encoder,
         propensity=propensity_of(house, recipe, parent),
     )
     if parent is not None:  # rows that changed owners since, also on days that this line left out
         line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
-    with closing(ahead(batches)) as read:
-        report = train_one_pass(line, map(Batch.from_numpy, read))
+    report = learn(line, lesson, partial_of(house, plan))
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     home = (house.store.root / folder).parent
