@@ -2,7 +2,7 @@
 
 What is written down is everything that the next step depends on: the line's state (weights, moments of the
 optimisers, what the balancer remembers, the count of steps), the place in the stream of batches, the counts
-so far, and torch's own random numbers. So the interval, and whether a pass was ever killed, changes no result.
+so far, and torch's own random numbers. So neither the interval nor a kill changes a result.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.settle import Plan
 from models.batch import Batch
+from models.carry import carry
 from models.line import Line
 from models.resume import Partial
 from models.train import Progress, TrainReport, go_on
@@ -64,6 +65,8 @@ def learn(line: Line, lesson: Lesson, partial: Partial | None = None) -> TrainRe
         NotFinite: a loss or gradient was not finite.
     """
     done = Progress.none(len(line.funnel))
+    recipe = lesson.recipe
+    carry(line, dense=recipe.dense_state, embedding=recipe.embedding_state)
     torch.manual_seed(lesson.seed())  # of noise that a network may draw for itself
     after: Callable[[Progress], None] | None = None
     if partial is not None:
@@ -73,7 +76,6 @@ def learn(line: Line, lesson: Lesson, partial: Partial | None = None) -> TrainRe
         def after(now: Progress) -> None:
             kept.keep(line, now)
 
-    recipe = lesson.recipe
     batches = training_batches(
         lesson.rows,
         lesson.scenario,
