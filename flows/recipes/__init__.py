@@ -14,6 +14,7 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
+from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.carry import Carry, Keep
@@ -26,7 +27,7 @@ from models.row_optimizer import RowOptimizer
 
 _KEEP = Keep()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
-_LATER = ("dense_state", "embedding_state")
+_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,9 @@ class Recipe:
         dense_state: what the network's optimiser remembers over the night: ``Keep()``, ``Decay(gamma)`` or
             ``Reset()``; each wants its own rate.
         embedding_state: the same of the optimiser of the embeddings.
+        epochs_per_day: passes over a day's rows, each in another order. One is best almost always; with more,
+            ``metrics_daily`` tells what each pass is worth on the day after.
+        replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
@@ -79,6 +83,8 @@ class Recipe:
     products: Products = "float32"
     dense_state: Carry = _KEEP
     embedding_state: Carry = _KEEP
+    epochs_per_day: int = 1
+    replay: Replay | None = None
     seed: int = 20220425
     top: int | None = None
 
@@ -87,6 +93,9 @@ class Recipe:
             raise UsageError(
                 f"recipe {self.name!r}", f"top={self.top} publishes nothing", "name a number from 1, or None"
             )
+        if self.epochs_per_day < 1:
+            found = f"epochs_per_day={self.epochs_per_day} learns nothing"
+            raise UsageError(f"recipe {self.name!r}", found, "name a number from 1")
         if self.sampling.own_space and not self.method.own_space:
             raise UsageError(
                 f"recipe {self.name!r}",

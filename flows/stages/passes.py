@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -37,6 +37,7 @@ class Lesson:
         rows: as ``features.batches.fresh_rows`` gives them.
         encoder: the ids as they are known after the day.
         propensity: as ``Sampling.sample`` takes it.
+        replayed: rows of earlier days, which are learned before these; ``None``: none.
     """
 
     scenario: Scenario
@@ -46,50 +47,62 @@ class Lesson:
     encoder: Encoder
     propensity: Propensity | None = None
 
-    def seed(self) -> int:
-        """Of the order of the rows."""
-        return int(
-            np.random.SeedSequence([self.recipe.seed, self.day.toordinal()]).generate_state(1)[0],
+    replayed: pl.LazyFrame | None = None
+
+    def seed(self, nth: int) -> int:
+        """Of the order of the rows in a pass, from 0."""
+        parts = [self.recipe.seed, self.day.toordinal(), *([nth] if nth else [])]
+        return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+    def batches(self, nth: int, skip: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of a pass, from 0, without the first ``skip``; what is replayed comes in the first pass."""
+        recipe = self.recipe
+        return training_batches(
+            (self.replayed, self.rows) if self.replayed is not None and not nth else (self.rows,),
+            self.scenario,
+            self.encoder,
+            batch_rows=recipe.batch_rows,
+            window_rows=recipe.window_rows,
+            seed=self.seed(nth),
+            sampling=recipe.sampling,
+            sampling_seed=recipe.seed,
+            propensity=self.propensity,
+            skip=skip,
         )
 
 
-def learn(line: Line, lesson: Lesson, partial: Partial | None = None) -> TrainReport:
+def learn(
+    line: Line,
+    lesson: Lesson,
+    partial: Partial | None = None,
+    between: Callable[[int], None] | None = None,
+) -> TrainReport:
     """Train on a day; a run that was killed within it is taken up where its state was last written down.
 
     Args:
         line: as its parent left it.
         lesson: what it learns.
         partial: where the state is written down meanwhile; ``None``: nowhere.
+        between: told after every pass but the last how many are over.
 
     Raises:
         NotFinite: a loss or gradient was not finite.
     """
-    done = Progress.none(len(line.funnel))
-    recipe = lesson.recipe
+    recipe, done = lesson.recipe, Progress.none(len(line.funnel))
     carry(line, dense=recipe.dense_state, embedding=recipe.embedding_state)
-    torch.manual_seed(lesson.seed())  # of noise that a network may draw for itself
-    after: Callable[[Progress], None] | None = None
+    torch.manual_seed(lesson.seed(0))  # of noise that a network may draw for itself
     if partial is not None:
-        kept = partial
-        done = kept.restore(line)
+        done = partial.restore(line)
 
-        def after(now: Progress) -> None:
-            kept.keep(line, now)
+    def after(now: Progress) -> None:
+        if partial is not None:
+            partial.keep(line, now)
 
-    batches = training_batches(
-        lesson.rows,
-        lesson.scenario,
-        lesson.encoder,
-        batch_rows=recipe.batch_rows,
-        window_rows=recipe.window_rows,
-        seed=lesson.seed(),
-        sampling=recipe.sampling,
-        sampling_seed=recipe.seed,
-        propensity=lesson.propensity,
-        skip=done.taken,
-    )
-    with closing(ahead(batches)) as read:
-        done = go_on(line, map(Batch.from_numpy, read), done, after)
+    for nth in range(done.passes, recipe.epochs_per_day):
+        with closing(ahead(lesson.batches(nth, done.taken))) as read:
+            done = go_on(line, map(Batch.from_numpy, read), done, after)
+        if between is not None and done.passes < recipe.epochs_per_day:
+            between(done.passes)
     return done.report(line)
 
 
