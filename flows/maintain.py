@@ -20,7 +20,7 @@ from features.parquet import sync
 from features.past import past
 from features.staging import STAGING, sweep
 from flows.catalog import listed_files
-from flows.house import House
+from flows.house import PARTIAL, House
 from flows.living import Living, living
 from flows.stages.publish import refresh_catalogue
 from flows.verify import CHECKPOINTS, tables_below
@@ -154,8 +154,8 @@ def _weights(house: House, keep: Keep, now: datetime, found: Living) -> Iterator
 
 
 def _debris(root: Path, now: datetime) -> Iterator[Removal]:
-    """What killed runs left: scratch of DuckDB and of samples, half-written checkpoints."""
-    places = [*(root / "_scratch").glob("*"), *(root / CHECKPOINTS).glob("*/.*")]
+    """What killed runs left: scratch of DuckDB and of samples, half-written checkpoints and trainings."""
+    places = [*(root / "_scratch").glob("*"), *(root / CHECKPOINTS).glob("*/.*"), *(root / PARTIAL).glob("*")]
     for path in sorted(places):
         if not path.is_symlink() and now - _modified(path) > DEBRIS_AGE:
             yield Removal(path, _bytes(path), "left by a killed run")

@@ -23,12 +23,12 @@ from features.intact import found_digest, remedy
 from features.log import LiveFile, read_log
 from features.parquet import read_record
 from flows.catalog import FILE, listed_files
-from flows.house import House
+from flows.house import PARTIAL, House
 from models.manifest import RETIRED, TENSORS, BrokenCheckpoint, examine, told
 
 LOG = "_delta_log"
 CHECKPOINTS = "checkpoints"
-_OURS = ("_locks", "_staging", "_scratch", CHECKPOINTS)
+_OURS = ("_locks", "_staging", "_scratch", PARTIAL, CHECKPOINTS)
 Step = Callable[[int, int], None]
 """Told of bytes read so far, and of all bytes that there are to read."""
 
@@ -180,6 +180,8 @@ def _why(root: Path, path: Path) -> str:
         return "a link" if inside else f"a link out of the warehouse, to {path.resolve()}"
     if top in ("_staging", "_scratch"):
         return "scratch of a run"
+    if top == PARTIAL:
+        return "where a training that was killed goes on"
     if top == CHECKPOINTS:
         return "a checkpoint that no version refers to"
     return "of a replaced or unfinished day" if path.suffix == ".parquet" else "not of this store"
