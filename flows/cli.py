@@ -21,6 +21,7 @@ from flows import logs
 from flows.exits import fail
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.settings import Settings
+from flows.simulate import simulate
 from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
@@ -228,6 +229,9 @@ def features(
 
 app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
 app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
+app.command(
+    epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
+)(simulate)
 
 
 def _open(
