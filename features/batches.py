@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -48,7 +49,7 @@ def blocks(rows: pl.LazyFrame, block_rows: int) -> Iterator[pl.DataFrame]:
 
 
 def training_batches(
-    rows: pl.LazyFrame,
+    rows: pl.LazyFrame | Sequence[pl.LazyFrame],
     scenario: Scenario,
     encoder: Encoder,
     *,
@@ -58,13 +59,14 @@ def training_batches(
     sampling: Sampling = _EVERYTHING,
     sampling_seed: int = 0,
     propensity: Propensity | None = None,
+    skip: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Encoded batches with labels, shuffled within windows of ``window_rows``.
 
     Keys beside those of ``Encoder.encode``: ``y`` (B, K) float32, ``trains`` (B, K) bool, ``weight`` (B,).
 
     Args:
-        rows: as ``fresh_rows`` gives them.
+        rows: as ``fresh_rows`` gives them; of several frames, one after the other, none shares a window.
         scenario: the scenario.
         encoder: turns readable features into arrays.
         batch_rows: rows of a batch, at most.
@@ -73,13 +75,19 @@ def training_batches(
         sampling: which of the rows train which objectives.
         sampling_seed: of the sampling; the same on every day of a line.
         propensity: as ``Sampling.sample`` takes it.
+        skip: batches that are left out at the beginning; the others are as they would be after them. Windows
+            of such batches are read and not encoded.
     """
     order = np.random.default_rng(seed)
-    for read in blocks(rows, window_rows):
+    parts = (rows,) if isinstance(rows, pl.LazyFrame) else rows
+    for read in chain.from_iterable(blocks(part, window_rows) for part in parts):
         window = sampling.sample(read, scenario.funnel, seed=sampling_seed, propensity=propensity)
-        arrays = {**encoder.encode(window), **targets(window, scenario)}
         shuffled = order.permutation(window.height)
-        for start in range(0, window.height, batch_rows):
+        first, skip = skip * batch_rows, max(0, skip - -(-window.height // batch_rows))
+        if first >= window.height:
+            continue
+        arrays = {**encoder.encode(window), **targets(window, scenario)}
+        for start in range(first, window.height, batch_rows):
             chosen = shuffled[start : start + batch_rows]
             # half the time of ``array[chosen]``
             yield {name: array.take(chosen, axis=0) for name, array in arrays.items()}

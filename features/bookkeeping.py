@@ -73,7 +73,7 @@ MODELS = Table(
         "parent_version": "Version that the training started from; null for the first.",
         "watermark": "Labels final by this instant (UTC) have been learned.",
         "trained_since": "Labels final by this instant had been learned before.",
-        "rows": "Rows learned, copies that a sampling policy makes included.",
+        "rows": "Rows learned; copies that a sampling policy makes, repeated passes and replay included.",
         "steps": "Updates.",
         "parameters": "Trainable numbers.",
         "id_maps_key": "Generation of the id maps that the model reads ids with.",
@@ -110,7 +110,8 @@ METRICS = Table(
         "objective": "What was predicted.",
         "space": "impressions: joint probability, or value per impression, all rows; given_X: conditional, "
         "rows where X happened; conditional_over_impressions: conditional probability, all rows.",
-        "slice": "all, or a part of the rows: users or items that the model did not know.",
+        "slice": "all, or a part of the rows: users or items that the model did not know; pass_N: all rows, "
+        "by the model as it stood after its Nth pass over its newest day (where epochs_per_day is above 1).",
         "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, ks (largest true "
         "less false positive rate), log_loss, normalized_entropy, pcoc (predicted over observed), ece (mean "
         "gap of predicted and observed rate, 15 bins of equal rows); of a value: rmse, mae (its unit), pcoc.",

@@ -22,6 +22,8 @@ from flows.exits import fail, heed_sigterm
 from flows.explain import explain
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.settings import Settings
+from flows.simulate import simulate
+from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
     from flows.house import House
@@ -226,6 +228,11 @@ def features(
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
 
 
+app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
+app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
+app.command(
+    epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
+)(simulate)
 app.command(epilog=examples("funnelcast explain", "funnelcast explain E404"))(explain)
 
 

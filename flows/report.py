@@ -29,6 +29,17 @@ FROM metrics_daily
 WHERE metric = 'auc' AND slice = 'all' AND space = 'impressions' AND rows > 0 AND dt BETWEEN $first AND $last
 ORDER BY objective, dt, line
 """
+_PASSES = """
+SELECT
+    dt, line, objective, if(slice = 'all', 'last', slice[6:]) AS pass,
+    any_value(value) FILTER (metric = 'auc') AS auc, any_value(value) FILTER (metric = 'log_loss') AS log_loss
+FROM metrics_daily
+WHERE metric IN ('auc', 'log_loss') AND (slice = 'all' OR slice LIKE 'pass_%') AND space = 'impressions'
+    AND rows > 0 AND (dt, line) IN (SELECT (dt, line) FROM metrics_daily WHERE slice = 'pass_1')
+    AND dt BETWEEN $first AND $last
+GROUP BY ALL
+ORDER BY dt, line, objective, pass
+"""
 _SCORED = "SELECT max(dt) FROM scores"
 _REFUSED = "SELECT dt, reason, count(*) FROM quarantine GROUP BY ALL ORDER BY dt, reason"
 _EXAMPLE = (
@@ -39,11 +50,13 @@ _EXAMPLE = (
 
 def outcome(house: House, days: Sequence[dt.date], as_json: bool) -> None:
     """The quality of some days, and where their tables are."""
-    found = quality(house, days)
+    found, passes = quality(house, days), per_pass(house, days)
     if as_json:
-        _dump({"days": days, "tables": str(house.store.root), "quality": _records(found)})
+        told = {"days": days, "tables": str(house.store.root), "quality": _records(found)}
+        _dump(told | ({"passes": _records(passes)} if passes.rows else {}))
         return
     show_quality(found)
+    show_per_pass(passes)
     _say(f"Tables: {relative(house.store.root)}   catalogue: {relative(house.catalog)}")
     _say('Ask them: funnelcast sql "FROM scores_latest LIMIT 5"')
 
@@ -99,6 +112,24 @@ def show_quality(found: Answer) -> None:
             *(as_text(values.get((objective, day, line))) for line in lines),
         )
         shown = objective
+    Console().print(table)
+
+
+def per_pass(house: House, days: Sequence[dt.date]) -> Answer:
+    """AUC and log loss on a day by what the pass over the day before was worth; empty where one is made."""
+    if not exists(house) or not days:
+        return Answer((), [])
+    return ask(house, _PASSES, {"first": min(days), "last": max(days)})
+
+
+def show_per_pass(found: Answer) -> None:
+    """One row a day, line, objective and pass; a later pass that is worse should not be made."""
+    if not found.rows:
+        return
+    title = "Next-day cost of each pass over a day (epochs_per_day)"
+    table = _table(title, "day", "line", "objective", "pass", "AUC", "log loss")
+    for row in found.rows:
+        table.add_row(*(as_text(value) for value in row))
     Console().print(table)
 
 

@@ -24,7 +24,7 @@ from features.errors import UsageError
 PREFIX = "FUNNELCAST_"
 FILE = "funnelcast.toml"
 _NOT_SETTINGS = {"CONFIG", "HOME"}  # where the file is; where a worker finds the project (prefect.yaml)
-_LOGS = {"kuairand": "data/kuairand"}
+_LOGS = {"kuairand": "data/kuairand", "simulated": "simulated"}
 _AMOUNT = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
 
@@ -45,6 +45,8 @@ class Settings(BaseSettings):
         time_zone: IANA zone of the logical day; ``None`` means the scenario's own.
         memory_limit: what DuckDB may take before it spills to disk, such as ``4GB``.
         threads: threads of DuckDB, and model lines that are scored at once.
+        checkpoint_rows: rows after which training writes down its state, so that a killed run goes on from
+            there; 0: never. No result depends on it.
     """
 
     model_config = SettingsConfigDict(
@@ -60,6 +62,7 @@ class Settings(BaseSettings):
     time_zone: str | None = None
     memory_limit: str = "4GB"
     threads: int = Field(default_factory=_cores, ge=1)
+    checkpoint_rows: int = Field(default=1_000_000, ge=0)
 
     @classmethod
     def settings_customise_sources(

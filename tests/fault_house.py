@@ -60,13 +60,6 @@ def ledger(house: House) -> list[tuple[str, str]]:
     return rows.select("state", "notes").rows()
 
 
-def warnings_of(house: House, day: date) -> dict[str, str]:
-    """Code and text of every warning in the records of the runs of a day."""
-    from flows.warned import warned
-
-    return {one.code: one.text for one in warned(house, [day])}
-
-
 def nothing_is_left(house: House) -> None:
     """No staged file, nothing spilled."""
     for folder in ("_staging", "_scratch"):

@@ -14,14 +14,20 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
+from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
+from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
 from models.machine import Products
 from models.row_optimizer import RowOptimizer
+
+_KEEP = Keep()
+#: Settings that came later: at their default they are not told, and versions of before stay what they are.
+_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,12 @@ class Recipe:
         weight_decay: L2 coefficient of the network.
         averaging: share of the old average of the network's weights that a step keeps; see ``Line.fresh``.
         products: dtype of the matrix products; ``bfloat16`` where the device has it, and float32 elsewhere.
+        dense_state: what the network's optimiser remembers over the night: ``Keep()``, ``Decay(gamma)`` or
+            ``Reset()``; each wants its own rate.
+        embedding_state: the same of the optimiser of the embeddings.
+        epochs_per_day: passes over a day's rows, each in another order. One is best almost always; with more,
+            ``metrics_daily`` tells what each pass is worth on the day after.
+        replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
@@ -69,6 +81,10 @@ class Recipe:
     weight_decay: float = 0.0
     averaging: float = 0.995
     products: Products = "float32"
+    dense_state: Carry = _KEEP
+    embedding_state: Carry = _KEEP
+    epochs_per_day: int = 1
+    replay: Replay | None = None
     seed: int = 20220425
     top: int | None = None
 
@@ -77,6 +93,9 @@ class Recipe:
             raise UsageError(
                 f"recipe {self.name!r}", f"top={self.top} publishes nothing", "name a number from 1, or None"
             )
+        if self.epochs_per_day < 1:
+            found = f"epochs_per_day={self.epochs_per_day} learns nothing"
+            raise UsageError(f"recipe {self.name!r}", found, "name a number from 1")
         if self.sampling.own_space and not self.method.own_space:
             raise UsageError(
                 f"recipe {self.name!r}",
@@ -88,7 +107,9 @@ class Recipe:
 
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "top"}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
+        as_before = [f.name for f in fields(self) if f.name in _LATER and told[f.name] == f.default]
+        return {name: _plain(value) for name, value in told.items() if name not in as_before}
 
 
 def names(scenario: str) -> tuple[str, ...]:

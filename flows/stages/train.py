@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 
-from features.batches import fresh_rows, training_batches
+from features.batches import fresh_rows
 from features.bookkeeping import METRICS, MODELS
 from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
 from features.generation import Generation
-from features.prefetch import ahead
 from features.schemas import samples
 from flows import recipes
 from flows.house import House
@@ -27,16 +25,17 @@ from flows.stages.bad_steps import refusing_bad_steps
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
+from flows.stages.passes import Lesson, learn, partial_of
+from flows.stages.per_pass import keep_pass, with_passes
 from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
+from flows.stages.replay import replayed
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, repeated
 from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
-from models.batch import Batch
 from models.line import Line
 from models.machine import prepare
-from models.train import train_one_pass
 
 STAGE = "train"
 _ENCODING = (
@@ -47,7 +46,9 @@ _ENCODING = (
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_CODE = ("models", *_READS, *_SAMPLING, "flows/stages/train.py")
+_MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
+_PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -91,7 +92,7 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
-        **_sample_keys(house, day, _since(house, day, parent)),
+        **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
 
@@ -101,7 +102,7 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
     parent = parent_of(house, recipe.name, day)
     inputs = {
         "model": parent.version if parent else "none",
-        "code": code("models/metrics", "models/score.py", "flows/stages/evaluate.py", *_READS),
+        "code": code(*_MEASURES, *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
@@ -114,6 +115,7 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     if evaluated is not None and trained is not None:
         yield repeated(metrics, evaluated)
         yield repeated(model, trained)
+        partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
     rows = fresh_rows(
@@ -123,10 +125,15 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         until,
     )
     line = load(house, recipe, parent)
-    yield keep(house, metrics, lambda: evaluate(house, line, parent, rows))
+    yield keep(
+        house,
+        metrics,
+        lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+    )
     if live(house.store, model) is not None and trained is None:
         _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
     yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+    partial_of(house, model).discard()
 
 
 def _trained(house: House, plan: Plan) -> Generation | None:
@@ -151,23 +158,22 @@ def _learn(
 ) -> Built:
     """One pass, then the checkpoint; the row of the table ``models`` is what makes it a version."""
     encoder = encoder_of(house, day, plan.inputs["id_maps"])
-    batches = training_batches(
-        rows,
-        house.scenario,
-        encoder,
-        batch_rows=recipe.batch_rows,
-        window_rows=recipe.window_rows,
-        seed=int(np.random.SeedSequence([recipe.seed, day.toordinal()]).generate_state(1)[0]),
-        sampling=recipe.sampling,
-        sampling_seed=recipe.seed,
+    lesson = Lesson(
+        scenario=house.scenario,
+        recipe=recipe,
+        day=day,
+        rows=rows,
+        encoder=encoder,
         propensity=propensity_of(house, recipe, parent),
+        replayed=_replayed(house, day, recipe, parent),
     )
     if parent is not None:  # rows that changed owners since, also on days that this line left out
         line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
-    with closing(ahead(batches)) as read, refusing_bad_steps(f"line {recipe.name} of {day}", line.steps):
-        report = train_one_pass(line, map(Batch.from_numpy, read))
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
+    between = partial(keep_pass, house.store.root / folder, line)
+    with refusing_bad_steps(f"line {recipe.name} of {day}", line.steps):
+        report = learn(line, lesson, partial_of(house, plan), between)
     home = (house.store.root / folder).parent
     home.mkdir(parents=True, exist_ok=True)
     for debris in home.glob(".*"):  # of runs that were killed; one run at a time holds the warehouse
@@ -194,10 +200,15 @@ def _learn(
         "day": day.isoformat(),
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
+    notes: dict[str, object] = {"trained": report.trained}
+    if lesson.replayed is not None:
+        found = lesson.replayed.select(pl.len()).collect(engine="streaming").item()
+        begins = _replayed_since(house, day, recipe, parent)
+        lineage["replayed"] = notes["replayed"] = {"rows": int(found), "since": begins.isoformat()}
     checkpoint.save(house.store.root / folder, line.state(), lineage)
     frame = pl.DataFrame([told], schema_overrides=_TYPES)
     skipped = 0 if parent is None else (day - parent.day).days - 1
-    return Built(rows=frame, notes={"trained": report.trained, "days_skipped": skipped})
+    return Built(rows=frame, notes={**notes, "days_skipped": skipped})
 
 
 _TYPES = {
@@ -213,6 +224,22 @@ _TYPES = {
 def _since(house: House, day: date, parent: Version | None) -> datetime:
     """Labels final by this instant have been learned; a line without parent begins with the day."""
     return house.day_start(day) if parent is None else parent.watermark
+
+
+def _replayed_since(house: House, day: date, recipe: Recipe, parent: Version | None) -> datetime:
+    """The beginning of the oldest day whose rows are replayed; without replay, of the fresh rows."""
+    if recipe.replay is None or parent is None:
+        return _since(house, day, parent)
+    return house.day_start(parent.day - timedelta(days=recipe.replay.days - 1))
+
+
+def _replayed(house: House, day: date, recipe: Recipe, parent: Version | None) -> pl.LazyFrame | None:
+    """Rows that are learned before the fresh ones; a line's first day has none."""
+    if recipe.replay is None or parent is None:
+        return None
+    since = _replayed_since(house, day, recipe, parent)
+    known = house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt")
+    return replayed(known, house.scenario, recipe.replay, since, parent.watermark, day)
 
 
 def _sample_days(house: House, day: date, since: datetime) -> list[date]:

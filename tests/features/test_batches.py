@@ -103,6 +103,32 @@ def test_the_size_of_a_batch_does_not_change_the_order() -> None:
     assert order(300, batch_rows=7, window_rows=100) == order(300, batch_rows=300, window_rows=100)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 200), st.integers(1, 64), st.integers(1, 250), st.integers(0, 30))
+def test_batches_that_are_skipped_leave_the_others_as_they_would_be(
+    height: int, batch_rows: int, window_rows: int, skip: int
+) -> None:
+    def made(skip: int) -> list[list[int]]:
+        parts = (rows(height).lazy(), rows(70).lazy())
+        found = training_batches(
+            parts, TINY, ENCODER, batch_rows=batch_rows, window_rows=window_rows, seed=3, skip=skip
+        )
+        return [numbers(batch).tolist() for batch in found]
+
+    whole = made(0)
+    assert sorted(n for batch in whole for n in batch) == sorted([*range(height), *range(70)])
+    assert made(skip) == whole[skip:]
+
+
+def test_of_several_frames_each_is_shuffled_after_the_one_before() -> None:
+    parts = (rows(100).lazy(), rows(300).filter(pl.col("number") >= 100).lazy())
+    made = training_batches(parts, TINY, ENCODER, batch_rows=64, window_rows=1_000, seed=3)
+    seen = [int(number) for batch in made for number in numbers(batch)]
+    assert set(seen[:100]) == set(range(100))
+    assert seen[:100] != list(range(100))
+    assert sorted(seen[100:]) == list(range(100, 300))
+
+
 @pytest.mark.parametrize("block_rows", [1, 7, 50, 99, 100, 101, 1_000])
 def test_blocks_are_the_rows_in_order_and_full_but_for_the_last(block_rows: int) -> None:
     whole = rows(100)
