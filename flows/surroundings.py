@@ -84,7 +84,7 @@ def _disk(house: House, what: str, error: Exception) -> DiskFull:
     return DiskFull(
         f"{what}, {named or root}",
         f"{_one_line(error)}; {room.free / 2**20:,.0f} MiB of {room.total / 2**20:,.0f} are free",
-        "free some space there (README: how to vacuum), then give the same command again; "
+        "free some space there (funnelcast maintain), then give the same command again; "
         "what was committed before stays, and what was being written is removed",
     )
 

@@ -187,6 +187,7 @@ def test_F11_too_little_memory_names_the_setting_to_change(house: House) -> None
     READ.run(house, SECOND, LINES)
 
 
+@pytest.mark.slow
 def test_F07_F56_sigterm_gives_everything_back_and_without_prefect_the_same_command_completes(
     house: House,
 ) -> None:
