@@ -37,12 +37,14 @@ from tempfile import TemporaryDirectory
 
 from simulated_logs import Shop, write_day
 
+from flows import day as flow
 from flows.house import House
 from flows.settings import Settings
 from flows.stages import read, sample, validate, view
 
 FIRST = date(2026, 4, 1)
-STAGES = {"read": read.run, "view": view.run, "sample": sample.run, "validate": validate.run}
+STAGES = {stage.name: stage.run for stage in flow.STAGES}
+BUILD = (read.STAGE, view.STAGE, sample.STAGE, validate.STAGE)
 UNITS = ("wall_s", "cpu_s", "peak_gib")
 #: Of a measured day: by stage, the named figures.
 Figures = dict[str, dict[str, float]]
@@ -56,11 +58,15 @@ class Place:
         folder: holds both.
         memory: what DuckDB may use.
         seed: of the logs.
+        stages: those of a day that are run.
+        lines: model lines to train and score.
     """
 
     folder: Path
     memory: str
     seed: int
+    stages: tuple[str, ...] = BUILD
+    lines: tuple[str, ...] = ()
 
     def house(self) -> House:
         """Opened as every run opens it."""
@@ -74,6 +80,7 @@ class Place:
     def child(self, *words: str) -> str:
         """Run this file in a process of its own and return what it prints."""
         common = ["--at", str(self.folder), "--memory-limit", self.memory, "--seed", str(self.seed)]
+        common += ["--stages", *self.stages, "--lines", *self.lines]
         done = subprocess.run(
             [sys.executable, __file__, *common, *words], capture_output=True, text=True, check=False
         )
@@ -85,7 +92,7 @@ class Place:
 def run_stage(place: Place, stage: str, day: date) -> dict[str, float]:
     """Wall and CPU seconds, peak memory and rows of one stage of one day, in this process."""
     wall, cpu = time.perf_counter(), time.process_time()
-    records = STAGES[stage](place.house(), day, ())
+    records = STAGES[stage](place.house(), day, place.lines)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert not all(record.repeated for record in records), f"{stage} of {day} was done already"
     status = Path("/proc/self/status").read_text()
@@ -125,7 +132,7 @@ def measure(place: Place, day: date, size: int) -> Figures:
     """Figures of every stage of a day, each in a process of its own; its logs are written first."""
     place.child("--write", str(day), "1", str(size))
     found = {}
-    for stage in STAGES:
+    for stage in place.stages:
         found[stage] = json.loads(place.child("--stage", stage, str(day)))
         say(f"  {stage:8}" + "".join(f"{name} {found[stage][name]:8.2f}   " for name in UNITS))
     found["all"] = {
@@ -168,9 +175,12 @@ def main() -> None:
     words.add_argument("--seed", type=int, default=0)
     for part in ("--at", "--stage", "--build", "--write"):
         words.add_argument(part, nargs={"--at": 1, "--stage": 2}.get(part, 3), help=argparse.SUPPRESS)
+    words.add_argument("--stages", nargs="*", default=BUILD, help=argparse.SUPPRESS)
+    words.add_argument("--lines", nargs="*", default=(), help=argparse.SUPPRESS)
     told = words.parse_args()
     if told.at:
-        work(Place(Path(told.at[0]), told.memory_limit, told.seed), told)
+        place = Place(Path(told.at[0]), told.memory_limit, told.seed, tuple(told.stages), tuple(told.lines))
+        work(place, told)
         return
     with TemporaryDirectory() as scratch:
         root = told.keep or Path(scratch)
@@ -195,8 +205,8 @@ def work(place: Place, told: argparse.Namespace) -> None:
         return
     first, days, size = told.build or told.write
     for day in write_logs(place, date.fromisoformat(first), int(days), int(size)):
-        for stage in STAGES.values() if told.build else ():
-            stage(place.house(), day, ())
+        for stage in place.stages if told.build else ():
+            STAGES[stage](place.house(), day, place.lines)
 
 
 if __name__ == "__main__":

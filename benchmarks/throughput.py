@@ -28,23 +28,27 @@ import numpy as np
 import throughput_data as planted
 import torch
 
+from models.machine import PRODUCTS
+
 SIDES = ("ours", "DeepCTR-Torch", "torch-rechub")
 MODELS = ("esmm", "mmoe", "ple")
 _MIB = 1024  # ru_maxrss is in KiB
 
 
 def measure(
-    side: str, model: str, file: Path, test: Path | None, batch: int, more_rows: int
+    side: str, model: str, file: Path, test: Path | None, batch: int, asked: argparse.Namespace
 ) -> dict[str, Any]:
     """Train one model once; seconds, peak memory, and the AUC of each objective where ``test`` is given."""
     torch.set_num_threads(1)
-    found = (ours if side == "ours" else peer)(side, model, file, test, batch, more_rows)
+    found = (ours if side == "ours" else peer)(side, model, file, test, batch, asked)
     if test is not None:
         found["auc"] = auc(found.pop("predicted"), test)
     return found
 
 
-def ours(side: str, model: str, file: Path, test: Path | None, batch: int, more_rows: int) -> dict[str, Any]:
+def ours(
+    side: str, model: str, file: Path, test: Path | None, batch: int, asked: argparse.Namespace
+) -> dict[str, Any]:
     """Our line, from Parquet."""
     from models.machine import prepare
 
@@ -56,19 +60,21 @@ def ours(side: str, model: str, file: Path, test: Path | None, batch: int, more_
     from models.train import train_one_pass
 
     del side
-    encoder = mine.encoder(more_rows)
-    line = mine.line(model, encoder.layout)
+    encoder = mine.encoder(asked.more_rows)
+    line = mine.line(model, encoder.layout, products=asked.products)
     with _Meter() as meter:
         train_one_pass(line, map(Batch.from_numpy, ahead(mine.batches(file, encoder, batch))))
     return meter.found | ({} if test is None else {"predicted": mine.predictions(line, encoder, test)})
 
 
-def peer(side: str, model: str, file: Path, test: Path | None, batch: int, more_rows: int) -> dict[str, Any]:
+def peer(
+    side: str, model: str, file: Path, test: Path | None, batch: int, asked: argparse.Namespace
+) -> dict[str, Any]:
     """A peer, from arrays in memory."""
     from throughput_peers import PEERS, quiet
 
     with quiet():
-        trained = PEERS[side](model, file, more_rows)
+        trained = PEERS[side](model, file, asked.more_rows)
         with _Meter() as meter:
             trained.train(batch)
         return meter.found | ({} if test is None else {"predicted": trained.predict(test, 4096)})
@@ -109,6 +115,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     parser.add_argument("--batches", nargs="+", type=int, default=(4096, 1024))
+    parser.add_argument("--products", choices=PRODUCTS, default="bfloat16", help="of ours, where native")
     parser.add_argument("--more-rows", type=int, default=0, help="rows of the largest table that no id owns")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -117,7 +124,7 @@ def main() -> None:
     test = asked.folder / f"test-{asked.test_rows}.parquet" if asked.test_rows else None
     if asked.one:
         (side,), (model,), (batch,) = asked.sides, asked.models, asked.batches
-        print(json.dumps(measure(side, model, train, test, batch, asked.more_rows)))
+        print(json.dumps(measure(side, model, train, test, batch, asked)))
         return
     planted.write(train, asked.rows, seed=1)
     if test is not None:

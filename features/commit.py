@@ -76,6 +76,26 @@ def append(folder: Path, table: Table, staged: Staged) -> Snapshot:
     return _transact(folder, table, [staged], change)
 
 
+def join(folder: Path, table: Table, staged: Staged, old: Sequence[LiveFile]) -> Snapshot:
+    """Put the staged files in the place of the live files of their partition, which hold the same rows.
+
+    Raises:
+        Busy: other files than ``old`` are live now.
+        BadWarehouse: see `replace`.
+    """
+
+    def change(live: Snapshot) -> Change:
+        now = live.partitions.get(staged.partition, ())
+        if live.keys(staged.partition) == {staged.key}:
+            return [], []
+        if set(now) != set(old):
+            where = f"{table.name}/{staged.partition.folder}"
+            raise Busy(where, "rows came in meanwhile", "run it again when no run goes on")
+        return _difference(staged.files, now)
+
+    return _transact(folder, table, [staged], change)
+
+
 def _difference(new: Sequence[StagedFile], old: Sequence[LiveFile]) -> Change:
     """Delta refuses a path that is added and removed at once; one that stays needs neither."""
     kept = {file.path for file in new} & {file.path for file in old}

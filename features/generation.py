@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from features.errors import BadWarehouse, ChecksumMismatch
-from features.fingerprint import file_sha256
+from features.errors import BadWarehouse
+from features.intact import refuse_changed, remedy
 from features.log import LiveFile
 from features.parquet import read_record
 from features.tables import Partition
@@ -23,7 +23,7 @@ class Generation:
         partition: the partition.
         key: what it was made from; equal keys mean equal content.
         record: the writer's record of its inputs, from the footer; holds no wall times.
-        files: absolute paths, ordered by shard.
+        paths: absolute paths, ordered by shard; whoever reads them asks for ``files``.
         rows: rows in all files.
         committed_at: when it became live; naive UTC.
     """
@@ -31,9 +31,20 @@ class Generation:
     partition: Partition
     key: str
     record: dict[str, object]
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
     rows: int
     committed_at: datetime
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The paths for an engine that is about to read them, after `verify`: nobody can forget it.
+
+        Raises:
+            ChecksumMismatch: a file has changed.
+            BadWarehouse: a file is gone.
+        """
+        self.verify()
+        return self.paths
 
     def verify(self) -> None:
         """Compare every byte with what was committed.
@@ -43,16 +54,9 @@ class Generation:
 
         Raises:
             ChecksumMismatch: a file has changed. Staging the same content again heals it.
+            BadWarehouse: a file is gone.
         """
-        for path in self.files:
-            expected = path.stem.rsplit("-", 1)[1]
-            found = file_sha256(path)[:16]
-            if found != expected:
-                raise ChecksumMismatch(
-                    str(path),
-                    f"sha256 {found}, committed {expected}",
-                    _remedy(self.partition),
-                )
+        refuse_changed(self.paths)
 
 
 def load(folder: Path, partition: Partition, files: tuple[LiveFile, ...]) -> Generation:
@@ -76,7 +80,7 @@ def load(folder: Path, partition: Partition, files: tuple[LiveFile, ...]) -> Gen
         size = path.stat().st_size if path.is_file() else None
         if size != file.size:
             found = f"{path} has {size} bytes, committed {file.size}"
-            raise BadWarehouse(where, found, _remedy(partition))
+            raise BadWarehouse(where, found, remedy(partition.folder))
     told = paths[0].stat()
     record: dict[str, object] = json.loads(_record(paths[0], told.st_ino, told.st_mtime_ns, told.st_size))
     committed_ms = max(file.committed_ms for file in files)
@@ -89,7 +93,3 @@ def _record(path: Path, inode: int, modified_ns: int, size: int) -> str:
     """The text in the footer; the plans of one run ask for that of the same file many times."""
     del inode, modified_ns, size  # they say whether it is the file that was read before
     return read_record(path)
-
-
-def _remedy(partition: Partition) -> str:
-    return f"restore the file, or remove it and make {partition.folder} again, which gives the same bytes"

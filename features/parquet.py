@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -152,8 +153,10 @@ def read_record(path: Path) -> str:
     """
     try:
         footer: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
-        return footer[RECORD].decode()
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        record = footer[RECORD].decode()
+        json.loads(record)
+        return record
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise BadWarehouse(
             str(path), f"no data file of ours ({type(error).__name__})", "restore it, or build its day again"
         ) from error

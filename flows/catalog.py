@@ -22,6 +22,7 @@ from features.tables import Table
 FILE = "catalog.duckdb"
 _FORMAT = 1  # raise it when the views of an unchanged warehouse must be written anew
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+_LISTED = re.compile(r"'((?:[^']|'')*\.parquet)'")
 _WAIT_SECONDS = 120.0
 # The oldest format that serves, so that an analyst's older DuckDB opens the file too.
 _STORAGE = "v1.0.0"
@@ -101,6 +102,17 @@ def rebuild(store: Store, views: Sequence[CatalogView]) -> Path:
         draft.replace(target)
         sync(store.root)
     return target
+
+
+def listed_files(target: Path) -> set[Path]:
+    """The data files that the views of a catalogue name.
+
+    Raises:
+        duckdb.Error: it is no catalogue that can be opened.
+    """
+    with duckdb.connect(target, read_only=True) as connection:
+        texts = connection.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
+    return {Path(path.replace("''", "'")) for (text,) in texts for path in _LISTED.findall(text)}
 
 
 def _state(store: Store, views: Sequence[CatalogView], live: Mapping[str, Snapshot]) -> dict[str, str]:

@@ -19,18 +19,16 @@ import typer
 from features.errors import BrokenPromise, FunnelcastError, UsageError
 from flows import logs
 from flows.exits import fail
+from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.settings import Settings
+from flows.simulate import simulate
+from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
     from flows.house import House
     from flows.request import Request
 
 INTERRUPTED = 130
-
-
-def _examples(*commands: str) -> str:
-    r"""What stands at the end of a help text; ``\b`` keeps the line breaks."""
-    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
 
 
 app = typer.Typer(
@@ -42,16 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Config = Annotated[
-    Path | None, typer.Option(help="Settings file; else FUNNELCAST_CONFIG, else ./funnelcast.toml.")
-]
-Scenario = Annotated[str | None, typer.Option(help="Scenario; else the one of the settings.")]
-Recipe = Annotated[
-    list[str] | None, typer.Option(help="Model line, may be repeated; else those of the settings, else all.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log lines.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON for machines: the answer and every log line.")]
-
 
 class Format(StrEnum):
     """How `sql` prints its answer."""
@@ -62,7 +50,7 @@ class Format(StrEnum):
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast demo",
         "funnelcast demo            # again: says what is there, in seconds",
     )
@@ -84,7 +72,7 @@ def demo(config: Config = None, debug: Debug = False, as_json: Json = False) -> 
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast run --date 2022-04-25",
         "funnelcast run --date yesterday --recipe esmm --recipe ple",
         "15 6 * * *  funnelcast run --date yesterday --config /srv/funnelcast.toml     (crontab)",
@@ -113,7 +101,7 @@ def run(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast backfill 2022-04-25 2022-05-03 --dry-run",
         "funnelcast backfill 2022-04-25 2022-05-03",
     )
@@ -146,7 +134,7 @@ def backfill(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast status",
         "funnelcast status --json | jq '.days[] | select(.pending != [])'",
     )
@@ -165,7 +153,7 @@ def status(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         'funnelcast sql "SHOW TABLES"',
         'funnelcast sql "FROM scores_latest ORDER BY pctcvr DESC LIMIT 5"',
         'funnelcast sql "SELECT * FROM metrics_daily" --format csv > metrics.csv',
@@ -189,7 +177,7 @@ def sql(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast check",
         "funnelcast check --json",
     )
@@ -212,7 +200,7 @@ def check(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "funnelcast features",
         "funnelcast features --view item_profile",
         "funnelcast features --line esmm      # what its newest model was trained on",
@@ -237,6 +225,13 @@ def features(
     house = _house(config, scenario, debug, as_json)
     day = None if date is None else _day(date, house.scenario.zone)
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
+
+
+app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
+app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
+app.command(
+    epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
+)(simulate)
 
 
 def _open(

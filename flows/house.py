@@ -14,6 +14,9 @@ from features.scenario import Scenario
 from features.store import Store
 from flows.settings import Settings
 
+PARTIAL = "_partial"
+"""Folder below the warehouse where a training writes down how far it came."""
+
 
 @dataclass(frozen=True)
 class House:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import duckdb
@@ -13,6 +15,8 @@ import duckdb
 from features.errors import UsageError
 from flows.house import House
 
+SECONDS = 300.0
+ROWS = 1_000_000
 _EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\([^)]*\))?", re.IGNORECASE)
 
 
@@ -29,26 +33,48 @@ def exists(house: House) -> bool:
     return house.catalog.is_file()
 
 
-def ask(house: House, text: str, params: Mapping[str, object] | None = None) -> Answer:
+def ask(
+    house: House, text: str, params: Mapping[str, object] | None = None, *, seconds: float = SECONDS
+) -> Answer:
     """Run one query on ``catalog.duckdb``.
 
     The connection is locked down: read-only, no file outside the scenario's folder, no network, no
-    extension, no change of settings.
+    extension, no change of settings. It ends after ``seconds``, and answers a million rows at most: they
+    are all held in memory here, beyond DuckDB's own limit.
 
     Raises:
-        UsageError: nothing is published yet, it is not one query, or DuckDB refuses it.
+        UsageError: nothing is published yet, it is not one query, DuckDB refuses it, or it asks for too much.
     """
     if not exists(house):
         raise UsageError(str(house.catalog), "nothing is published yet", "funnelcast run --date <day>")
     try:
         _refuse_other_than_one_query(text)
-        with _locked(house) as connection:
+        with _locked(house) as connection, _limited(connection, seconds):
             relation = connection.execute(text, dict(params or {}))
             columns = tuple(column[0] for column in relation.description or ())
-            return Answer(columns, relation.fetchall())
+            rows = relation.fetchmany(ROWS + 1)
+        if len(rows) > ROWS:
+            step = "ask for fewer, or read catalog.duckdb with stock DuckDB"
+            raise UsageError("query", f"more than {ROWS:,} rows", step)
+        return Answer(columns, rows)
+    except duckdb.InterruptException as error:
+        raise UsageError("query", f"not done after {seconds:g} s", "ask for less") from error
     except duckdb.Error as error:
         said = " ".join(str(error).split("LINE 1:")[0].split())
         raise UsageError("query", said, 'funnelcast sql "SHOW TABLES" lists what there is') from error
+
+
+@contextmanager
+def _limited(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt what is still going on after so many seconds."""
+    timer = Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # else it might interrupt a connection that is closed
 
 
 def _locked(house: House) -> duckdb.DuckDBPyConnection:
@@ -60,6 +86,7 @@ def _locked(house: House) -> duckdb.DuckDBPyConnection:
     folder = str(house.store.root).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{folder}']")
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")  # a name is never a variable of ours
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection

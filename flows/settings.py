@@ -24,7 +24,7 @@ from features.errors import UsageError
 PREFIX = "FUNNELCAST_"
 FILE = "funnelcast.toml"
 _NOT_SETTINGS = {"CONFIG", "HOME"}  # where the file is; where a worker finds the project (prefect.yaml)
-_LOGS = {"kuairand": "data/kuairand"}
+_LOGS = {"kuairand": "data/kuairand", "simulated": "simulated"}
 _AMOUNT = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
 

@@ -8,7 +8,6 @@ machine or the process is written.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import uuid
@@ -17,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-TENSORS = "model.safetensors"
-MANIFEST = "manifest.json"
+from models.manifest import MANIFEST, TENSORS, BrokenCheckpoint, canonical, examine, render, sha256
 
-
-class BrokenCheckpoint(ValueError):
-    """A checkpoint is not what was saved, or holds numbers that no line may continue from."""
+__all__ = ["MANIFEST", "TENSORS", "BrokenCheckpoint", "fingerprint", "load", "save"]
 
 
 def save(folder: Path, state: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
@@ -48,8 +45,8 @@ def save(folder: Path, state: Mapping[str, Tensor], manifest: Mapping[str, Any])
     staged.mkdir()
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, staged / TENSORS)
-        header = {"bytes": (staged / TENSORS).stat().st_size, "sha256": _sha256(staged / TENSORS)}
-        (staged / MANIFEST).write_bytes(_render(header, manifest))
+        header = {"bytes": (staged / TENSORS).stat().st_size, "sha256": sha256(staged / TENSORS)}
+        (staged / MANIFEST).write_bytes(render(header, manifest))
         for path in (staged / TENSORS, staged / MANIFEST, staged):
             _fsync(path)
         try:
@@ -75,29 +72,14 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no complete checkpoint in ``folder``.
-        BrokenCheckpoint: size, sha256 or the manifest's text differ from what was saved, or a tensor is not
-            finite.
+        BrokenCheckpoint: size, sha256, header or the manifest's text differ from what was saved, or a tensor
+            is not finite.
     """
+    lineage = examine(folder)
     try:
-        text = (folder / MANIFEST).read_bytes()
-        size = (folder / TENSORS).stat().st_size
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} holds no checkpoint: {error.filename} is missing.") from error
-    try:
-        content = json.loads(text)
-        lineage, header = content["lineage"], {"bytes": content["bytes"], "sha256": content["sha256"]}
-        rendered = _render(header, lineage)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BrokenCheckpoint(f"{folder / MANIFEST} cannot be read as a manifest: {error}.") from error
-    if rendered != text:
-        raise BrokenCheckpoint(f"{folder / MANIFEST} was changed after it was written. Use an older version.")
-    found = {"bytes": size, "sha256": _sha256(folder / TENSORS)}
-    if found != header:
-        raise BrokenCheckpoint(
-            f"{folder / TENSORS} is not the file that was saved: expected {header}, found {found}. "
-            "Use an older version."
-        )
-    state = load_file(folder / TENSORS)
+        state = load_file(folder / TENSORS)
+    except SafetensorError as error:  # whatever the library knows beyond our own reading of the header
+        raise BrokenCheckpoint(f"{folder / TENSORS} cannot be read: {error}.") from error
     _refuse_not_finite(folder, state)
     return state, lineage
 
@@ -108,25 +90,7 @@ def fingerprint(mapping: Mapping[str, Any]) -> str:
     >>> fingerprint({"parent": None, "seed": 1}) == fingerprint({"seed": 1, "parent": None})
     True
     """
-    return hashlib.sha256(_canonical(mapping)).hexdigest()[:16]
-
-
-def _canonical(mapping: Mapping[str, Any]) -> bytes:
-    return json.dumps(
-        mapping, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def _render(header: Mapping[str, Any], lineage: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes; a hash of its own content makes any later change visible."""
-    content = {**header, "lineage": lineage}
-    content["manifest"] = hashlib.sha256(_canonical(content)).hexdigest()
-    return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(canonical(mapping)).hexdigest()[:16]
 
 
 def _same(one: Path, other: Path) -> bool:

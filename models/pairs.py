@@ -99,13 +99,13 @@ class Pairs:
         shares: which side brings which inputs.
         items: encoded inputs of the items, as ``Batch.from_numpy`` takes them, in the order of the share;
             at least one.
-        block_rows: pairs of one forward pass: activations of a block stay in cache.
+        block_rows: pairs of one forward pass: what a block computes stays in cache.
 
     Raises:
         ValueError: the shares are not those of the line's inputs.
     """
 
-    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 4096) -> None:
+    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 1024) -> None:
         shares.check(line.spec)
         self.line, self.shares, self.block_rows = line, shares, block_rows
         self._items, self.num_items = items, len(items["rows"])

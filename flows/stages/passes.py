@@ -16,7 +16,7 @@ from features.encode import Encoder
 from features.prefetch import ahead
 from features.sampling.base import Propensity
 from features.scenario import Scenario
-from flows.house import House
+from flows.house import PARTIAL, House
 from flows.recipes import Recipe
 from flows.stages.settle import Plan
 from models.batch import Batch
@@ -113,5 +113,5 @@ def partial_of(house: House, plan: Plan) -> Partial:
     another order, and the place in it would mean another row.
     """
     bound = {"key": plan.key, "polars": pl.__version__, "numpy": np.__version__}
-    folder = house.store.root / "_partial" / str(plan.part)
+    folder = house.store.root / PARTIAL / str(plan.part)
     return Partial(folder, bound, every=house.settings.checkpoint_rows)

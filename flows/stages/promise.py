@@ -68,7 +68,7 @@ def check_published(house: House) -> list[Offence]:
             Offence(f"contract of {table.name}: {breach.rule}", breach.says, breach.rows, (breach.example,))
             for breach in breaches(told, blocks(house.store.scan(table)), ("quarantine", "fail"))
         ]
-        files = house.store.paths(table, live.files)
+        files = house.store.intact(table, live.files)
         found += _broken(house, table, files, house.store.days(table))
     return found
 
@@ -142,7 +142,7 @@ def _impressions(house: House, days: Sequence[date]) -> Relation:
 
 def _models(house: House, days: Sequence[date]) -> Relation:
     del days
-    files = house.store.paths(MODELS, house.store.snapshot(MODELS).files)
+    files = house.store.intact(MODELS, house.store.snapshot(MODELS).files)
     return Relation(MODELS.all_columns, ((files, "line, model_version"),))
 
 
@@ -173,7 +173,7 @@ def _candidates(house: House, days: Sequence[date], key: str, source: Source, ba
 def _files(house: House, source: Source, days: Iterable[date]) -> tuple[Path, ...]:
     table, wanted = events(source), set(days)
     live = house.store.snapshot(table).files
-    return house.store.paths(table, [file for file in live if file.path.partition.day in wanted])
+    return house.store.intact(table, [file for file in live if file.path.partition.day in wanted])
 
 
 _RELATIONS: dict[str, Callable[[House, Sequence[date]], Relation]] = {

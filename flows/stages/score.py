@@ -9,7 +9,6 @@ from contextlib import closing
 from datetime import date, timedelta
 
 import polars as pl
-import torch
 
 from features.calendar import days_between
 from features.candidates import Listed, Product, from_log, from_rule
@@ -32,6 +31,7 @@ from flows.stages.settle import Built, Plan, code, live, now, stage
 from flows.stages.version import Version, load, version_of
 from flows.stages.view import snapshot_of
 from models.line import Line
+from models.machine import prepare
 
 STAGE = "score"
 _CODE = (
@@ -56,8 +56,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         MissingStage: a line has no version of the day, or the views of the next day are not there.
     """
     read_now = _read_log(house, day)
-    # A thread per line beats several threads inside one line's small products.
-    torch.set_num_threads(1)
+    prepare()  # one thread per line beats several inside one line's small products
     with ThreadPoolExecutor(max_workers=house.settings.threads) as pool:
         return (*read_now, *pool.map(lambda name: _score(house, day, name), lines))
 

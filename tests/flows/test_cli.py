@@ -15,7 +15,7 @@ from features.errors import SchemaDrift
 from flows import cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("demo", "run", "backfill", "status", "features", "sql", "check")
+COMMANDS = ("demo", "run", "backfill", "status", "features", "sql", "check", "verify", "maintain", "simulate")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -58,6 +58,23 @@ def test_questions_are_answered(house: House, query: str) -> None:
         ("DROP VIEW scores", "a statement of kind DROP"),
         ("FROM read_csv('/etc/passwd')", "file system operations are disabled"),
         ("FROM '{root}/../funnelcast.toml'", "E201 UsageError: query"),
+        ("PRAGMA enable_profiling", "E201 UsageError: query"),
+        ("RESET enable_external_access", "E201 UsageError: query"),
+        ("SET lock_configuration = false", "a statement of kind SET"),
+        ("LOAD '/tmp/evil.duckdb_extension'", "a statement of kind LOAD"),
+        ("CALL enable_logging()", "E201 UsageError: query"),
+        ("PREPARE x AS SELECT 1", "a statement of kind PREPARE"),
+        ("USE memory", "a statement of kind"),
+        ("SELECT 1; COPY (SELECT 1) TO '{root}/evil.csv'", "2 statements"),
+        ("SELECT * FROM scores WHERE user_id = ''; DROP VIEW scores; --'", "2 statements"),
+        ("SELECT content FROM read_text('/etc/passwd')", "file system operations are disabled"),
+        ("SELECT content FROM read_blob('{root}/../../../../etc/passwd')", "E201 UsageError: query"),
+        ("FROM read_parquet('{root}/../../x.parquet')", "E201 UsageError: query"),
+        ("FROM query('COPY (SELECT 1) TO ''{root}/evil.csv'' ')", "E201 UsageError: query"),
+        ("FROM query_table('/etc/passwd')", "E201 UsageError: query"),
+        ("FROM read_csv('http://169.254.169.254/latest/meta-data')", "E201 UsageError: query"),
+        ("FROM sniff_csv('/etc/passwd')", "E201 UsageError: query"),
+        ("FROM params", "E201 UsageError: query"),
         ("FROM glob('/etc/*')", "file system operations are disabled"),
         ("SELECT pctrr FROM scores", "pctrr"),
         ("SELEC 1", "syntax error"),
@@ -69,6 +86,25 @@ def test_all_else_is_refused_in_one_line(house: House, query: str, found: str) -
     assert found in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(house.store.root.rglob("evil*"))
+
+
+def test_a_query_that_does_not_end_is_ended(house: House) -> None:
+    with pytest.raises(UsageError, match=r"not done after 0\.3 s"):
+        ask(house, "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b", seconds=0.3)
+    assert ask(house, "FROM scores").rows
+
+
+def test_more_rows_than_memory_should_hold_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.query.ROWS", 1000)
+    assert len(ask(house, "FROM range(1000)").rows) == 1000
+    with pytest.raises(UsageError, match="more than 1,000 rows"):
+        ask(house, "FROM range(1000000)", seconds=20)
+
+
+def test_a_value_is_never_read_as_sql(house: House) -> None:
+    attack = "0) OR 1=1; DROP VIEW scores; --"
+    assert ask(house, "SELECT $value AS v", {"value": attack}).rows == [(attack,)]
+    assert ask(house, "FROM scores").rows
 
 
 def test_nothing_is_published_yet(elsewhere: Path) -> None:

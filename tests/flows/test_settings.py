@@ -20,7 +20,10 @@ def write(folder: Path, text: str, name: str = "funnelcast.toml") -> Path:
 def test_defaults_lie_in_the_current_folder(elsewhere: Path) -> None:
     settings = Settings.load()
     assert settings.warehouse == elsewhere / "warehouse"
-    assert settings.logs == {"kuairand": elsewhere / "data" / "kuairand"}
+    assert settings.logs == {
+        "kuairand": elsewhere / "data" / "kuairand",
+        "simulated": elsewhere / "simulated",
+    }
     assert (settings.scenario, settings.recipes, settings.time_zone) == ("kuairand", (), None)
     assert settings.threads >= 1
 
@@ -60,7 +63,11 @@ def test_one_log_root_from_the_environment_leaves_the_others(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUNNELCAST_LOGS__SHOP", "/srv/shop")
-    assert Settings.load().logs == {"kuairand": elsewhere / "data" / "kuairand", "shop": Path("/srv/shop")}
+    assert Settings.load().logs == {
+        "kuairand": elsewhere / "data" / "kuairand",
+        "simulated": elsewhere / "simulated",
+        "shop": Path("/srv/shop"),
+    }
 
 
 def test_settings_cannot_be_changed(elsewhere: Path) -> None:

@@ -1,0 +1,23 @@
+"""Options that commands share, and the form of what stands at the end of their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None, typer.Option(help="Settings file; else FUNNELCAST_CONFIG, else ./funnelcast.toml.")
+]
+Scenario = Annotated[str | None, typer.Option(help="Scenario; else the one of the settings.")]
+Recipe = Annotated[
+    list[str] | None, typer.Option(help="Model line, may be repeated; else those of the settings, else all.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log lines.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for machines: the answer and every log line.")]
+
+
+def examples(*commands: str) -> str:
+    r"""What stands at the end of a help text; ``\b`` keeps the line breaks."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
