@@ -1,4 +1,4 @@
-"""The chain of versions: passes, replay and what optimisers keep over the night; stale days; killed passes."""
+"""The chain of versions: passes, replay, what optimisers keep over the night; stale days; killed passes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from flows import report
 from flows.house import House
 from flows.recipes import Recipe
 from flows.request import Request
-from flows.stages import train
+from flows.stages import train, validate
 from flows.stages.encode import encoder_of
 from flows.stages.publish import refresh_catalogue
 from flows.stages.record import StageRecord
@@ -240,6 +240,8 @@ def test_when_a_day_is_trained_anew_all_its_descendants_are_stale(
 
     first, second, third = map(str, DAYS)
     house = copy_of(walk, tmp_path / "copy")
+    for day in DAYS:
+        validate.run(house, day, ())
     assert told(("plain",)) == dict.fromkeys((first, second, third), (False, None))
     before = {day: version_of(house, "plain", day) for day in DAYS}
     with monkeypatch.context() as patch:
