@@ -136,38 +136,52 @@ def show_per_pass(found: Answer) -> None:
 def plan(request: Request, days: Sequence[dt.date], as_json: bool) -> None:
     """What a backfill would do: stages still to run, per day."""
     from flows.day import available_days, pending
+    from flows.descendants import stale
 
     delivered = available_days(request.house)
-    todo = [(day, pending(request.house, day, request.lines), day in delivered) for day in days]
+    waiting = {day: pending(request.house, day, request.lines) for day in days}
+    old = stale(request.house, waiting, request.lines)
     if as_json:
-        _dump({"days": [{"day": day, "pending": names, "logs": logs} for day, names, logs in todo]})
+        told = [
+            {"day": day, "pending": names, "logs": day in delivered} | _stale(old.get(day))
+            for day, names in waiting.items()
+        ]
+        _dump({"days": told})
         return
     table = _table(f"Backfill of {', '.join(request.lines)}: nothing is run", "day", "to do", "raw logs")
-    for day, names, logs in todo:
-        table.add_row(str(day), ", ".join(names) or "finished", "there" if logs else "missing")
+    for day, names in waiting.items():
+        done = f"stale: descends from {old[day]}" if day in old else "finished"
+        table.add_row(str(day), ", ".join(names) or done, "there" if day in delivered else "missing")
     Console().print(table)
 
 
 def status(request: Request, as_json: bool) -> None:
     """Days by stages, the last scored day, and rows kept out by reason."""
     from flows.day import STAGES, available_days, pending
+    from flows.descendants import stale
 
     house = request.house
     days = {day: pending(house, day, request.lines) for day in available_days(house)}
+    old = stale(house, days, request.lines)
     scored = ask(house, _SCORED).rows[0][0] if exists(house) else None
     refused: dict[dt.date, dict[str, int]] = {}
     for day, reason, count in ask(house, _REFUSED).rows if exists(house) else ():
         refused.setdefault(day, {})[reason] = count
     if as_json:
         told = [
-            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} for day, todo in days.items()
+            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} | _stale(old.get(day))
+            for day, todo in days.items()
         ]
         _dump({"scenario": house.scenario.name, "lines": request.lines, "scores": scored, "days": told})
         return
     stages = [stage.name for stage in STAGES]
     table = _table(f"{house.scenario.name}: {', '.join(request.lines)}", "day", *stages, "quarantined")
     for day, names in days.items():
-        marks = ["to do" if stage in names else "done" for stage in stages]
+        trained = stages.index("train") if day in old else len(stages)
+        marks = [
+            "to do" if stage in names else "stale" if place >= trained else "done"
+            for place, stage in enumerate(stages)
+        ]
         table.add_row(str(day), *marks, f"{sum(refused.get(day, {}).values()):,}")
     Console().print(table)
     reasons = Counter[str]()
@@ -176,7 +190,9 @@ def status(request: Request, as_json: bool) -> None:
     if reasons:
         _say("Quarantined by reason: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
     _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
-    if todo := [day for day, names in days.items() if names]:
+    if old:
+        _say(f"Stale: models that descend from {min(old.values())}, which is to be trained anew.")
+    if todo := [day for day, names in days.items() if names or day in old]:
         _say(f"Next: funnelcast backfill {todo[0]} {todo[-1]}")
 
 
@@ -211,6 +227,11 @@ def answer(found: Answer, form: str, limit: int) -> None:
         console.print(table)
         if len(found.rows) > limit:
             console.print(f"{limit} of {len(found.rows):,} rows; --limit or --format csv shows more")
+
+
+def _stale(ancestor: dt.date | None) -> dict[str, dt.date]:
+    """For machines: the ancestor that will be trained anew, where there is one."""
+    return {} if ancestor is None else {"stale_since": ancestor}
 
 
 def _table(title: str | None, *headings: str) -> Table:

@@ -1,8 +1,12 @@
-"""Several passes over a day, rows of earlier days replayed, and what optimisers keep over the night."""
+"""The chain of versions: passes, replay, what optimisers keep over the night; stale days; killed passes."""
 
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -15,7 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from shop_house import open_house
+from shop_house import copy_house, open_house
 from shop_house import run as run_stages
 from shop_logs import write_logs
 from test_sampled_lines import offer, recipe
@@ -24,13 +28,15 @@ from torch import Tensor
 from features.batches import fresh_rows, training_batches
 from features.bookkeeping import METRICS, MODELS
 from features.errors import UsageError
+from features.fingerprint import file_sha256
 from features.sampling.base import draws
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples
 from flows import report
 from flows.house import House
 from flows.recipes import Recipe
-from flows.stages import train
+from flows.request import Request
+from flows.stages import train, validate
 from flows.stages.encode import encoder_of
 from flows.stages.publish import refresh_catalogue
 from flows.stages.record import StageRecord
@@ -88,6 +94,13 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
                     learned[record.part, day] = record
         refresh_catalogue(house)
         yield Walk(house, learned)
+
+
+def copy_of(walk: Walk, root: Path) -> House:
+    """The same warehouse in another folder."""
+    house = copy_house(walk.house, root)
+    refresh_catalogue(house)
+    return house
 
 
 def test_the_first_pass_of_two_is_worth_what_a_line_of_one_pass_is(walk: Walk) -> None:
@@ -216,5 +229,82 @@ def test_options_that_ask_for_nothing_are_refused(wrong: Any) -> None:
         wrong()
 
 
-def test_a_second_run_of_a_day_changes_nothing(walk: Walk, tmp_path: Path) -> None:
+def test_when_a_day_is_trained_anew_all_its_descendants_are_stale(
+    walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(lines: tuple[str, ...]) -> dict[str, tuple[bool, str | None]]:
+        """By day: whether training is to do, and the ancestor because of which it is stale."""
+        report.status(Request(house, lines), as_json=True)
+        days = json.loads(capsys.readouterr().out)["days"]
+        return {day["day"]: ("train" in day["pending"], day.get("stale_since")) for day in days}
+
+    first, second, third = map(str, DAYS)
+    house = copy_of(walk, tmp_path / "copy")
+    for day in DAYS:
+        validate.run(house, day, ())
+    assert told(("plain",)) == dict.fromkeys((first, second, third), (False, None))
+    before = {day: version_of(house, "plain", day) for day in DAYS}
+    with monkeypatch.context() as patch:
+        offer(patch, "plain", lambda: replace(made("plain"), seed=2))
+        train.run(house, DAYS[0], ("plain",))
+    assert version_of(house, "plain", DAYS[0]) != before[DAYS[0]]
+    # What stands there now is of another recipe; the second day has lost its parent, the third has not yet.
+    assert told(("plain",)) == {first: (True, None), second: (True, first), third: (False, first)}
+    assert told(("twice",)) == dict.fromkeys((first, second, third), (False, None))
+    report.status(Request(house, ("plain", "twice")), as_json=False)
+    shown = capsys.readouterr().out
+    assert f"Stale: models that descend from {first}" in shown
+    assert f"funnelcast backfill {first} {third}" in shown
+    report.plan(Request(house, ("plain",)), DAYS, as_json=True)
+    planned = json.loads(capsys.readouterr().out)["days"]
+    assert [day.get("stale_since") for day in planned] == [None, first, first]
+
+    train.run(house, DAYS[0], ("plain",))  # the same inputs: the same version, and all is as it was
+    assert told(("plain",)) == dict.fromkeys((first, second, third), (False, None))
+    assert {day: version_of(house, "plain", day) for day in DAYS} == before
+
+
+def test_a_second_run_of_a_day_changes_nothing(walk: Walk) -> None:
     assert all(record.repeated for record in train.run(walk.house, DAYS[2], tuple(OPTIONS)))
+
+
+def often(house: House, rows: int) -> House:
+    """The same house, where training writes down its state after so many rows."""
+    return replace(house, settings=house.settings.model_copy(update={"checkpoint_rows": rows}))
+
+
+def learn(root: Path, rows: int) -> None:
+    """What the process does that is killed."""
+    train.run(often(open_house(root), rows), DAYS[0], ("esmm",))
+
+
+def checkpoints(house: House) -> dict[str, str]:
+    folder = house.store.root / "checkpoints" / "esmm"
+    return {str(file.relative_to(folder)): file_sha256(file) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_killed_pass_goes_on_in_the_middle_of_its_day(
+    walk: Walk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = copy_house(walk.house, tmp_path / "whole")
+    train.run(often(whole, 0), DAYS[0], ("esmm",))
+
+    killed = copy_house(walk.house, tmp_path / "killed")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deltalake", "duckdb", "numpy", "polars", "pyarrow.parquet", "torch"])
+    process = context.Process(target=learn, args=(tmp_path / "killed", 200))
+    process.start()
+    partly = killed.store.root / "_partial" / "esmm"
+    while process.is_alive() and not list(partly.glob("[0-9]*/manifest.json")):
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert list(partly.glob("*/manifest.json")) != []
+    assert checkpoints(killed) == {}  # the day has no version yet
+
+    with caplog.at_level(logging.INFO, "funnelcast.resume"):
+        train.run(often(killed, 1_000), DAYS[0], ("esmm",))
+    assert "goes on after" in caplog.text
+    assert checkpoints(killed) == checkpoints(whole) != {}
+    assert not partly.exists()
