@@ -21,6 +21,7 @@ from flows import logs
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
+from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
 from flows.upkeep import maintain, verify
@@ -233,6 +234,7 @@ app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintai
 app.command(
     epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
 )(simulate)
+app.command(epilog=examples("funnelcast oracle", "funnelcast oracle --json > regret.json"))(oracle)
 app.command(epilog=examples("funnelcast explain", "funnelcast explain E404"))(explain)
 
 

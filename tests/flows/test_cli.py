@@ -15,7 +15,19 @@ from features.errors import SchemaDrift
 from flows import cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMANDS = ("demo", "run", "backfill", "status", "features", "sql", "check", "verify", "maintain", "simulate")
+COMMANDS = (
+    "demo",
+    "run",
+    "backfill",
+    "status",
+    "features",
+    "sql",
+    "check",
+    "verify",
+    "maintain",
+    "simulate",
+    "oracle",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
