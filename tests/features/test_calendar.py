@@ -41,7 +41,7 @@ ZONES = [
         (date(2026, 11, 1), "America/Havana", datetime(2026, 11, 1, 4), 25),
     ],
 )
-def test_a_day_begins_at_local_midnight_and_lasts_as_long_as_the_clock_says(
+def test_F50_a_day_begins_at_local_midnight_and_lasts_as_long_as_the_clock_says(
     day: date, zone: str, starts: datetime, hours: int
 ) -> None:
     assert day_start(day, zone) == starts

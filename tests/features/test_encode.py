@@ -228,7 +228,7 @@ def test_no_row_and_no_feature_of_a_kind_give_empty_arrays() -> None:
     }
 
 
-def test_quantities_are_measured_from_their_centre_in_spreads_and_cut_off_beyond_eight() -> None:
+def test_F34_quantities_are_measured_from_their_centre_in_spreads_and_cut_off_beyond_eight() -> None:
     feature = replace(quantity("number", "log1p"), encoding=Dense(scale="log1p", center=2.0, spread=0.5))
     table = pl.DataFrame({"number": [None, math.expm1(2.0), math.expm1(2.5), math.expm1(1.0), 1e12]})
     dense = Encoder(Layout.of((feature,)), empty_map()).encode(table)["dense"]
@@ -240,7 +240,7 @@ def test_a_spread_must_be_positive() -> None:
         Dense(spread=0.0)
 
 
-def test_ids_that_are_equal_as_doubles_are_encoded_apart_beside_nulls() -> None:
+def test_F37_ids_that_are_equal_as_doubles_are_encoded_apart_beside_nulls() -> None:
     rows = frame([(one, None, None, None) for one in (BIG, BIG + 1, None, 2**63 - 1, 2**63 - 2)])
     user = replace(USER, encoding=Category(vocabulary="user_id", capacity=8))
     grown = grow(empty_map(), rows.lazy(), (user,), DAY)

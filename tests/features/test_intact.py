@@ -57,7 +57,7 @@ def flip(file: Path, bit: int) -> None:
         stream.write(bytes([old ^ 1 << bit % 8]))
 
 
-def test_f24_no_flipped_bit_comes_through_and_most_would_have_been_read_without_a_word(store: Store) -> None:
+def test_F24_no_flipped_bit_comes_through_and_most_would_have_been_read_without_a_word(store: Store) -> None:
     file = the_file(store)
     true = pl.read_parquet(file)
     chance, tried, unseen = random.Random(24), 60, {"polars": 0, "duckdb": 0}

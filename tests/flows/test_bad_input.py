@@ -125,27 +125,32 @@ def flip(file: Path, place: float = 0.5) -> None:
 
 
 SPOILED: dict[str, tuple[str, Spoil, str, tuple[str, ...]]] = {
-    "a missing day": (
+    "F18 a missing day": (
         "click",
         lambda file: file.unlink(),
         "E401",
         ("click of 2026-03-28", "click/dt=2026-03-28/*.parquet", "deliver the day's log"),
     ),
-    "an empty file": ("exposure", lambda file: file.write_bytes(b"") and None, "E403", ("part-0.parquet",)),
-    "a truncated file": ("conversion", cut, "E403", ("conversion/dt=2026-03-28/part-0.parquet",)),
+    "F23 an empty file": (
+        "exposure",
+        lambda file: file.write_bytes(b"") and None,
+        "E403",
+        ("part-0.parquet",),
+    ),
+    "F22 a truncated file": ("conversion", cut, "E403", ("conversion/dt=2026-03-28/part-0.parquet",)),
     "a file that is no Parquet": (
         "item",
         lambda file: file.write_text("sku,price\n" * 20) and None,
         "E403",
         ("item/dt=2026-03-28/part-0.parquet", "deliver the file again"),
     ),
-    "a renamed column": (
+    "F27 F30 a renamed column": (
         "exposure",
         rewrite(lambda rows: rows.rename({"user_id": "uid"})),
         "E404",
         ("exposure/dt=2026-03-28/part-0.parquet, column 'user_id'", "missing, expected BIGINT", "'uid'"),
     ),
-    "a string where an id was": (
+    "F29 a string where an id was": (
         "click",
         rewrite(lambda rows: rows.cast({"user_id": pl.String()})),
         "E404",
@@ -208,7 +213,7 @@ def test_a_day_without_an_event_is_a_day(house: House) -> None:
     assert found.rows == 0
 
 
-def test_a_few_rows_without_a_key_are_kept_and_counted(house: House) -> None:
+def test_F36_a_few_rows_without_a_key_are_kept_and_counted(house: House) -> None:
     file = delivery(house, "exposure")
     rows = pl.read_parquet(file)
     fresh = rows.filter(pl.col("exposure_id").str.starts_with("e-0328")).head(7)
@@ -245,7 +250,7 @@ def test_a_day_of_the_future_is_refused_before_anything_is_touched(house: House)
 @pytest.mark.parametrize(
     ("name", "remedy"), [("manifest.json", "restore"), ("model.safetensors", "make again")]
 )
-def test_a_damaged_checkpoint_is_never_trained_on(house: House, name: str, remedy: str) -> None:
+def test_F25_a_damaged_checkpoint_is_never_trained_on(house: House, name: str, remedy: str) -> None:
     (file,) = house.store.root.glob(f"checkpoints/esmm/*/{name}")
     good = file.read_bytes()
     flip(file)

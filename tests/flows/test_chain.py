@@ -229,7 +229,7 @@ def test_options_that_ask_for_nothing_are_refused(wrong: Any) -> None:
         wrong()
 
 
-def test_when_a_day_is_trained_anew_all_its_descendants_are_stale(
+def test_F17_when_a_day_is_trained_anew_all_its_descendants_are_stale(
     walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(lines: tuple[str, ...]) -> dict[str, tuple[bool, str | None]]:
@@ -283,7 +283,7 @@ def checkpoints(house: House) -> dict[str, str]:
     return {str(file.relative_to(folder)): file_sha256(file) for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_killed_pass_goes_on_in_the_middle_of_its_day(
+def test_F05_a_killed_pass_goes_on_in_the_middle_of_its_day(
     walk: Walk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = copy_house(walk.house, tmp_path / "whole")

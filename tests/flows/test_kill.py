@@ -226,7 +226,7 @@ def assert_equal_but_for_run_times(ours: House, theirs: House) -> None:
     [MOMENTS[0::2], pytest.param(MOMENTS[1::2], marks=pytest.mark.slow)],
     ids=["some", "the others"],
 )
-def test_a_run_that_is_killed_at_every_stage_ends_as_an_undisturbed_one(
+def test_F01_F02_F03_F04_F06_F15_a_run_that_is_killed_at_every_stage_ends_as_an_undisturbed_one(
     tmp_path: Path, moments: tuple[tuple[str, int], ...]
 ) -> None:
     undisturbed = Undisturbed.make(tmp_path, DAYS[:2], ("esmm",))

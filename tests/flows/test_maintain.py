@@ -182,7 +182,7 @@ def test_debris_goes_and_what_is_not_ours_stays(house: House, tmp_path: Path) ->
     assert house.store.scan(TABLE).collect().height == 2
 
 
-def test_f14_while_a_run_goes_on_nothing_is_removed(house: House) -> None:
+def test_F14_while_a_run_goes_on_nothing_is_removed(house: House) -> None:
     put(house, date(2026, 1, 1), 1)
     put(house, date(2026, 1, 1), 2)
     before = tree(house)

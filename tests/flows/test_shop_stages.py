@@ -86,7 +86,7 @@ def exposures(walk: Walk, until: date) -> list[Event]:
     return arrived(walk, "exposure", until)
 
 
-def test_every_row_of_every_log_is_accounted_for_as_planted(walk: Walk) -> None:
+def test_F38_every_row_of_every_log_is_accounted_for_as_planted(walk: Walk) -> None:
     for day in DAYS:
         told = {r.table: r for r in walk.records[day] if r.stage == "read" and r.table != QUARANTINE.name}
         assert set(told) == {source.table for source in SCENARIO.sources}
@@ -130,7 +130,7 @@ def test_events_are_what_happened_once_each_on_their_own_day(walk: Walk) -> None
         assert any(day < dt for *_, day, _, _, dt in expected)  # some came late
 
 
-def test_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
+def test_F40_F41_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
     found = walk.house.store.scan(QUARANTINE).collect()
     for day in DAYS:
         for objective in SCENARIO.funnel:
@@ -215,7 +215,7 @@ def test_completeness_is_unknown_without_final_days_and_then_grows_with_age_up_t
         assert shares[0] < 0.2 < 0.7 < shares[-1]
 
 
-def test_rows_and_labels_that_come_a_day_later_turn_up_in_the_restated_samples(walk: Walk) -> None:
+def test_F43_F44_rows_and_labels_that_come_a_day_later_turn_up_in_the_restated_samples(walk: Walk) -> None:
     first, second = (walk.samples[day].filter(pl.col("dt") == DAYS[0]) for day in DAYS[:2])
     late = {
         e.id for e in walk.truth.events["exposure"] if e.arrives == DAYS[1] and day_of(e.at, ZONE) == DAYS[0]

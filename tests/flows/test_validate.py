@@ -217,7 +217,7 @@ def test_a_run_that_dies_between_quarantine_and_table_ends_in_the_same_tables(
     assert len(files(houses[0])) == 2
 
 
-def test_a_feature_that_knows_the_click_is_refused_with_the_samples(tmp_path: Path) -> None:
+def test_F51_a_feature_that_knows_the_click_is_refused_with_the_samples(tmp_path: Path) -> None:
     """The log of a careless team: the place is written when the click is, and is 1 where there was one."""
     root = tmp_path
     write_logs(root / "logs", DAYS[:2])
@@ -236,7 +236,7 @@ def test_a_feature_that_knows_the_click_is_refused_with_the_samples(tmp_path: Pa
     assert plain.store.snapshot(SAMPLES) == before
 
 
-def test_a_feature_that_nearly_knows_the_click_is_named_with_its_figure(tmp_path: Path) -> None:
+def test_F51_a_feature_that_nearly_knows_the_click_is_named_with_its_figure(tmp_path: Path) -> None:
     write_logs(tmp_path / "logs", DAYS[:1])
     house = open_house(tmp_path)
     walk(house, DAYS[:1])

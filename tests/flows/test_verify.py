@@ -174,7 +174,7 @@ def test_wherever_a_bit_flips_the_file_is_named(house: House) -> None:
     assert verified(house).faults == ()
 
 
-def test_what_nobody_refers_to_is_listed_by_what_it_is(house: House, tmp_path: Path) -> None:
+def test_F26_what_nobody_refers_to_is_listed_by_what_it_is(house: House, tmp_path: Path) -> None:
     root = house.store.root
     (root / "samples" / "tmp_part.parquet").write_bytes(b"x" * 10)
     (root / "samples" / "notes.txt").write_text("mine")

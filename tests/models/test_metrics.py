@@ -130,7 +130,7 @@ def test_groups_may_be_names_and_inputs_tensors() -> None:
     assert auc(torch.from_numpy(y), torch.from_numpy(p)) == auc(y, p)
 
 
-def test_undefined_is_none() -> None:
+def test_F47_undefined_is_none() -> None:
     nothing, ones, p = np.zeros(0), np.ones(3), np.array([0.2, 0.5, 0.9])
     for metric in (auc, ks, log_loss, normalized_entropy, pcoc, ece, rmse, mae):
         assert metric(nothing, nothing) is None
