@@ -92,6 +92,14 @@ def test_blocks_are_the_same_whoever_makes_them_and_another_seed_makes_others() 
         other = again[DAYS[1], one.number].result()
         assert one.truth.equals(other.truth)
         assert all(rows.equals(other.logs[source]) for source, rows in one.logs.items())
+    even = replace(
+        DIRTY, spread=0, drift=0, position_bias=0, weekday=0, promotion=0
+    )  # one probability for all
+    first, second, next_day = (
+        block(even, day, n).truth["clicked"].head(80) for day, n in ((DAYS[0], 0), (DAYS[0], 1), (DAYS[1], 0))
+    )
+    assert 20 < (first != second).sum() < 60  # no block throws another one's dice
+    assert 20 < (first != next_day).sum() < 60
     foreign = block(replace(DIRTY, seed=6), DAYS[1], 0)
     assert not foreign.truth.equals(made[0].truth)
     assert not any(rows.equals(made[0].logs[source]) for source, rows in foreign.logs.items())
