@@ -1,41 +1,39 @@
-"""The simulated funnel is what its settings say, and any day is the same however it is made."""
+"""The simulated funnel is what its settings say: rates, bias, drift, newcomers, shocks, delays, dirt."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from features.errors import UsageError
-from features.fingerprint import file_sha256
-from features.simulation import Noise, Simulation, SimulationSettings
-from features.simulation import simulation as module
-from features.simulation.block import block
+from features.simulation import Noise, SimulationSettings
+from features.simulation.block import Block, block, catalogue
 from features.simulation.delays import draw_delays, known_share, slow_means
 from features.simulation.population import bounds, window
 from features.simulation.world import promoted, world
 
 CLEAN = Noise(duplicates=0, late=0, orphans=0, broken=0, replayed=0)
-LARGE = SimulationSettings(impressions=200_000, users=20_000, items=8_000, noise=CLEAN, seed=3)
+LARGE = SimulationSettings(
+    impressions=60_000, users=12_000, items=8_000, ctr=0.3, cvr=0.3, noise=CLEAN, seed=3
+)
 SMALL = SimulationSettings(impressions=3_000, users=300, items=80, seed=5, horizon_days=3)
 DAY = LARGE.start + timedelta(days=2)
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = (
-        file for file in folder.rglob("*.parquet") if not file.relative_to(folder).parts[0].startswith(".")
-    )
-    return {str(file.relative_to(folder)): file_sha256(file) for file in files}
+KEYS = {"exposure": "exposure_id", "click": "event_id", "conversion": "event_id"}
 
 
 @pytest.fixture(scope="module")
-def truth() -> pl.DataFrame:
-    return block(LARGE, DAY, 0).truth
+def clean() -> Block:
+    return block(LARGE, DAY, 0)
+
+
+@pytest.fixture(scope="module")
+def truth(clean: Block) -> pl.DataFrame:
+    return clean.truth
 
 
 def test_clicks_and_conversions_follow_the_stated_probabilities(truth: pl.DataFrame) -> None:
@@ -44,7 +42,7 @@ def test_clicks_and_conversions_follow_the_stated_probabilities(truth: pl.DataFr
         error = np.sqrt((p * (1 - p)).sum())
         assert abs(truth[happened].sum() - p.sum()) < 4 * error
         # and each tenth of the rows by probability too
-        for part in truth.sort(probability).iter_slices(20_000):
+        for part in truth.sort(probability).iter_slices(6_000):
             p = part[probability].cast(pl.Float64).to_numpy()
             assert abs(part[happened].sum() - p.sum()) < 4.5 * np.sqrt((p * (1 - p)).sum())
 
@@ -60,23 +58,22 @@ def test_the_mean_rates_are_those_asked_for() -> None:
 def test_what_users_and_items_add_to_both_logits_has_the_asked_correlation(selection: float) -> None:
     there = world(replace(LARGE, selection=selection), DAY)
     draw = np.random.default_rng(0)
-    click, conversion = there.affinities(draw.integers(0, 20_000, 50_000), draw.integers(0, 8_000, 50_000))
+    click, conversion = there.affinities(draw.integers(0, 12_000, 50_000), draw.integers(0, 8_000, 50_000))
     assert np.corrcoef(click, conversion)[0, 1] == pytest.approx(selection, abs=0.03)
     for logit in (click, conversion):
         assert logit.std() == pytest.approx(np.hypot(LARGE.spread, LARGE.drift), rel=0.05)
 
 
-def test_the_odds_of_a_click_fall_with_the_position_as_stated() -> None:
-    one = block(replace(LARGE, position_bias=0.7), DAY, 0)
-    rows = one.truth.with_columns(one.logs["exposure"]["position"])
-    there = world(replace(LARGE, position_bias=0.7), DAY)
+def test_the_odds_of_a_click_fall_with_the_position_as_stated(clean: Block) -> None:
+    rows = clean.truth.with_columns(clean.logs["exposure"]["position"])
+    there = world(LARGE, DAY)
     for position in (1, 4, 10):
         # the same pairs on another place: only the logit of the click moves, by the bias times the log
         first, last = (
             there.probabilities(np.arange(99), np.arange(99), np.full(99, n)) for n in (1, position)
         )
         moved = np.log(first[0] / (1 - first[0])) - np.log(last[0] / (1 - last[0]))
-        assert moved == pytest.approx(0.7 * np.log(position), abs=1e-4)
+        assert moved == pytest.approx(0.5 * np.log(position), abs=1e-4)
         assert (first[1] == last[1]).all()
     rates = rows.group_by("position").agg(pl.mean("clicked")).sort("position")["clicked"].to_list()
     assert all(above > below for above, below in pairwise(rates[:4]))
@@ -100,8 +97,18 @@ def test_delays_have_the_quantiles_of_their_segment() -> None:
     assert slow_means(LARGE)[[0, 7]] == pytest.approx([0.6 * 86_400, 7 * 86_400])
 
 
-def test_a_conversion_in_the_logs_comes_its_delay_after_its_click(truth: pl.DataFrame) -> None:
-    logs = block(LARGE, DAY, 0).logs
+def test_conversions_of_every_category_are_known_in_time_as_stated(truth: pl.DataFrame) -> None:
+    found = truth.drop_nulls("delay_s")
+    assert found["category"].n_unique() == LARGE.categories
+    for (name,), part in found.group_by("category"):
+        for hours in (2, 12, 48):
+            stated = known_share(LARGE, int(str(name)[1:]), hours * 3_600)
+            error = np.sqrt(stated * (1 - stated) / part.height)
+            assert abs((part["delay_s"] <= hours * 3_600).mean() - stated) < 4 * error  # type: ignore[operator]
+
+
+def test_a_conversion_in_the_logs_comes_its_delay_after_its_click(clean: Block, truth: pl.DataFrame) -> None:
+    logs = clean.logs
     both = logs["conversion"].join(logs["click"], on="exposure_id", suffix="_click")
     both = both.join(truth, left_on="exposure_id", right_on="impression_id")
     assert both.height == truth.filter("clicked", "converts").height == truth["delay_s"].count()
@@ -122,12 +129,15 @@ def test_tastes_drift_and_forget_at_the_stated_rate() -> None:
     assert (one == other).all()
 
 
-def test_every_day_brings_new_users_and_items_and_announces_its_items() -> None:
-    first, last = (Simulation(SMALL).day(SMALL.start + timedelta(days=n)) for n in (0, 1))
+def test_every_day_brings_new_users_and_items_and_announces_its_items(clean: Block) -> None:
     (low, high), (after, end) = (bounds(SMALL, "user", SMALL.start + timedelta(days=n)) for n in (0, 1))
     assert (high - low, after - low, end - high) == (300, 6, 6)
-    shown = last.logs["exposure"].drop_nulls()["item_id"]
-    assert set(shown) <= set(first.logs["item"]["item_id"]) | {-1}
+    yesterday = DAY - timedelta(days=1)
+    for who in ("user", "item"):
+        share = (clean.logs["exposure"][f"{who}_id"] >= bounds(LARGE, who, yesterday)[1]).mean()
+        assert share == pytest.approx(0.02, rel=0.3)  # 240 users, 160 items, some of them shown often
+    shown = set(clean.logs["exposure"]["item_id"])
+    assert shown <= set(catalogue(LARGE, yesterday)["item_id"])
 
 
 def test_saturday_is_best_and_promotions_take_four_days_of_28() -> None:
@@ -142,12 +152,12 @@ def test_saturday_is_best_and_promotions_take_four_days_of_28() -> None:
     assert extra == pytest.approx([0.2, 0.4])
 
 
-def test_noise_is_as_asked_and_leaves_the_truth_alone() -> None:
+def test_noise_is_as_asked_and_leaves_the_truth_alone(clean: Block) -> None:
     noise = Noise(duplicates=0.1, late=0.3, orphans=0.2, broken=0.05, replayed=0.02)
-    dirty, clean = (block(replace(LARGE, noise=one), DAY, 0) for one in (noise, CLEAN))
+    dirty = block(replace(LARGE, noise=noise), DAY, 0)
     assert dirty.truth.equals(clean.truth)
     begins = (DAY - date(1970, 1, 1)) // timedelta(microseconds=1)
-    for source, key in (("exposure", "exposure_id"), ("click", "event_id"), ("conversion", "event_id")):
+    for source, key in KEYS.items():
         rows, true = dirty.logs[source], clean.logs[source].height
         broken = rows.filter(pl.col(key).str.starts_with("x"))
         lost = rows.filter(pl.col(key).str.starts_with("orphan-"))
@@ -162,98 +172,7 @@ def test_noise_is_as_asked_and_leaves_the_truth_alone() -> None:
         assert broken.filter(pl.col("user_id").is_null() == (pl.col("ts_us") < begins // 2)).is_empty()
     shown = clean.logs["exposure"].filter(pl.col("ts_us") > begins + 86_400_000_000 - 3_000_000_000)
     late = dirty.logs["exposure"].filter(pl.col("arrives") == 1).n_unique("exposure_id")
-    assert late / shown.height == pytest.approx(0.3, abs=0.03)
-
-
-def test_a_day_alone_has_the_bytes_of_a_day_in_any_order(tmp_path: Path) -> None:
-    days = [SMALL.start + timedelta(days=n) for n in range(6)]
-    assert Simulation(SMALL).write(tmp_path / "row", days) == tuple(days)
-    row = tree(tmp_path / "row")
-    Simulation(SMALL).write(tmp_path / "alone", [days[5]])
-    own = (f"dt={days[5]}", f"candidate/dt={days[5] + timedelta(days=1)}")
-    assert tree(tmp_path / "alone") == {
-        file: sha
-        for file, sha in row.items()
-        if file.startswith(own[1]) or (own[0] in file and not file.startswith("candidate"))
-    }
-    for day in (days[5], days[0], days[3]):
-        Simulation(SMALL).write(tmp_path / "mixed", [day])
-    assert Simulation(SMALL).write(tmp_path / "mixed", days) == (days[1], days[2], days[4])
-    assert tree(tmp_path / "mixed") == row
-    memory = Simulation(SMALL).day(days[5])
-    for source, rows in {**memory.logs, "truth": memory.truth}.items():
-        about = days[5] + timedelta(days=source == "candidate")
-        files = pl.read_parquet(tmp_path / "row" / source / f"dt={about}" / "*.parquet")
-        assert files.sort(pl.all()).equals(rows.sort(pl.all()))
-    Simulation(replace(SMALL, seed=6)).write(tmp_path / "other", [days[5]])
-    for source in ("exposure", "click", "truth", "candidate"):
-        told = [
-            pl.read_parquet(tmp_path / root / source / "**/*-0000.parquet") for root in ("alone", "other")
-        ]
-        assert not told[0].equals(told[1])
-
-
-def test_every_true_event_is_delivered_once_in_time(tmp_path: Path) -> None:
-    noise = Noise(duplicates=0, orphans=0, broken=0, replayed=0.1)
-    noisy = replace(SMALL, impressions=1_000, cvr=0.6, ctr=0.5, noise=noise)
-    days = [noisy.start + timedelta(days=n) for n in range(10)]
-    Simulation(noisy).write(tmp_path, days)
-    truth = pl.read_parquet(tmp_path / "truth" / f"dt={days[0]}" / "*.parquet")
-    for source, happened in (
-        ("exposure", pl.lit(True)),
-        ("click", pl.col("clicked")),
-        ("conversion", pl.col("delay_s").is_not_null()),
-    ):
-        rows = pl.concat(
-            pl.read_parquet(tmp_path / source / f"dt={day}" / "*.parquet").with_columns(dt=pl.lit(day))
-            for day in days
-        ).filter(pl.col("exposure_id").str.starts_with("20260105"))
-        due = rows.filter(pl.from_epoch("ts_us", "us").dt.date() >= pl.col("dt") - pl.duration(days=1))
-        assert set(due["exposure_id"]) == set(truth.filter(happened)["impression_id"])
-        assert due.n_unique("exposure_id") == due.height
-
-
-def test_a_killed_write_goes_on_to_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = replace(SMALL, impressions=200)
-    days = [few.start + timedelta(days=n) for n in range(2)]
-    Simulation(few).write(tmp_path / "whole", days)
-    calls = 0
-
-    def killed(folder: Path, target: Path) -> Path:
-        nonlocal calls
-        calls += 1
-        if calls == at:
-            raise KeyboardInterrupt
-        return rename(folder, target)
-
-    rename = Path.rename
-    for at in range(2, 30):
-        calls, folder = 0, tmp_path / f"killed{at}"
-        monkeypatch.setattr(Path, "rename", killed)
-        try:
-            Simulation(few).write(folder, days)
-            break
-        except KeyboardInterrupt:
-            monkeypatch.setattr(Path, "rename", rename)
-        for day in days:  # what is seen of a day is whole as soon as its exposures are
-            if (folder / "exposure" / f"dt={day}").exists():
-                assert tree(folder / "click").keys() >= {f"dt={day}/{day}-0000.parquet"}
-        Simulation(few).write(folder, days)
-        assert tree(folder) == tree(tmp_path / "whole")
-    assert at > 15
-
-
-def test_a_folder_of_other_settings_or_of_something_else_is_refused(tmp_path: Path) -> None:
-    Simulation(SMALL).write(tmp_path / "one", [])
-    with pytest.raises(UsageError, match="seed is 5, asked 6"):
-        Simulation(replace(SMALL, seed=6)).write(tmp_path / "one", [])
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="not empty"):
-        Simulation(SMALL).write(tmp_path / "two", [])
-    assert [file.name for file in (tmp_path / "two").iterdir()] == ["thesis.txt"]
-    with pytest.raises(UsageError, match="begins on 2026-01-05"):
-        Simulation(SMALL).write(tmp_path / "one", [date(2026, 1, 4)])
+    assert late / shown.height == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / shown.height))
 
 
 @pytest.mark.parametrize(
@@ -263,23 +182,3 @@ def test_a_folder_of_other_settings_or_of_something_else_is_refused(tmp_path: Pa
 def test_settings_that_nothing_can_be_made_from_are_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=name):
         replace(SMALL, **{name: value})  # type: ignore[arg-type]
-
-
-def test_memory_holds_a_block_whatever_the_day_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("features.simulation.shown.BLOCK", 1_000)
-    seen: list[int] = []
-    original = module.Folder.put
-
-    def put(self: module.Folder, source: str, name: str, rows: pl.DataFrame) -> None:
-        seen.append(rows.height)
-        original(self, source, name, rows)
-
-    monkeypatch.setattr(module.Folder, "put", put)
-    told: list[int] = []
-    Simulation(replace(SMALL, impressions=7_500)).write(
-        tmp_path, [SMALL.start], progress=lambda _, rows: told.append(rows)
-    )
-    assert told == [*range(1_000, 7_001, 1_000), 7_500]
-    assert max(seen) < 1_100  # a block with its copies
-    shown = pl.read_parquet(tmp_path / "exposure" / "**/*.parquet")["exposure_id"]
-    assert shown.n_unique() > 7_300
