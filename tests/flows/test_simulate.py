@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -129,3 +131,27 @@ def test_a_dial_that_cannot_be_meant_is_refused(
     assert cli.main(["simulate", *words]) == 2
     assert said in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.slow
+def test_the_whole_job_on_simulated_days_ends_in_scores_that_the_oracle_judges(
+    warehouse: Path, funnelcast: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    own = {"FUNNELCAST_WAREHOUSE": str(warehouse), "OMP_NUM_THREADS": "1"}
+    told = []
+    for words in (
+        ("simulate", "--days", "2", "--impressions", "400"),
+        ("backfill", "2026-01-05", "2026-01-06", "--scenario", "simulated"),
+        ("check", "--scenario", "simulated"),
+        ("oracle", "--json"),
+    ):
+        done = funnelcast(*words, **own)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    # the scores of 2026-01-07 are published too, and nobody simulated that day
+    found = pl.DataFrame(json.loads(told[-1]))
+    assert found["dt"].unique().to_list() == ["2026-01-06"]
+    assert found["rows"].unique().to_list() == [400]
+    assert set(found["line"]) == {"esmm", "ple"}
+    assert set(found["score"]) == {"pctr", "pcvr", "pctcvr"}
+    assert found["regret"].is_between(0, 5, closed="none").all()
