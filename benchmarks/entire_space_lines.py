@@ -36,7 +36,7 @@ LAYERS, DIM = (32, 16), 8
 #: Least propensity to divide by, of every method that divides.
 FLOOR = 0.005
 #: Step sizes that ``--tune`` tries.
-RATES = (3e-3, 6e-3, 1.2e-2)
+RATES = (3e-3, 9e-3)
 _EVERYTHING = Everything()
 _OWN, _SHARED = partial(SingleTask, layers=LAYERS), partial(Towers, layers=LAYERS)
 
@@ -70,7 +70,7 @@ ROWS: Mapping[str, Row] = {
     "UNBIAS": Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.1)),
     "DIVISION": Row(method=Division()),
     "ESMM-NS": Row(method=ESMM()),
-    "ESMM": _SHARING(method=ESMM()),
+    "ESMM": _SHARING(method=ESMM(), rate=9e-3),
     "Multi-IPW": _SHARING(method=MultiIPW(floor=FLOOR)),
     "Multi-DR": _SHARING(method=MultiDR(floor=FLOOR)),
     "ESCM2-IPS": _SHARING(method=ESCM2IPS(floor=FLOOR)),
@@ -84,7 +84,5 @@ ROWS: Mapping[str, Row] = {
 TRIED: Mapping[str, Sequence[Row]] = {
     "AMAN": [Row(method=Masked(), sampling=AMAN(objective=CONVERSION, rate=0.5))],
     "OVERSAMPLING": [Row(method=Masked(), sampling=Oversampling(objective=CONVERSION, factor=5))],
-    "UNBIAS": [Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.03))],
-    "ESCM2-IPS": [_SHARING(method=ESCM2IPS(floor=FLOOR, conditional=0.3))],
-    "ESCM2-DR": [_SHARING(method=ESCM2DR(floor=FLOOR, conditional=0.3))],
+    "UNBIAS": [Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.3))],
 }
