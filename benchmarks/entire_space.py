@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -185,6 +186,7 @@ def measured(
         pctr = pctr_of(part, dials, number) if asked else None
         for name, row in rows.items():
             found[name].append(figures(learned(part, dials, row, number, pctr), fresh, dials))
+            print(f"world {number}, {name}: {found[name][-1]}", file=sys.stderr, flush=True)
     return found
 
 

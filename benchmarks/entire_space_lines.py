@@ -67,12 +67,12 @@ ROWS: Mapping[str, Row] = {
     "BASE": Row(method=Masked()),
     "AMAN": Row(method=Masked(), sampling=AMAN(objective=CONVERSION, rate=0.1)),
     "OVERSAMPLING": Row(method=Masked(), sampling=Oversampling(objective=CONVERSION, factor=2)),
-    "UNBIAS": Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.1)),
+    "UNBIAS": Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.3)),
     "DIVISION": Row(method=Division()),
     "ESMM-NS": Row(method=ESMM()),
     "ESMM": _SHARING(method=ESMM(), rate=9e-3),
     "Multi-IPW": _SHARING(method=MultiIPW(floor=FLOOR)),
-    "Multi-DR": _SHARING(method=MultiDR(floor=FLOOR)),
+    "Multi-DR": _SHARING(method=MultiDR(floor=FLOOR), rate=9e-3),
     "ESCM2-IPS": _SHARING(method=ESCM2IPS(floor=FLOOR)),
     "ESCM2-DR": _SHARING(method=ESCM2DR(floor=FLOOR)),
     "DCMT": _SHARING(method=DCMT(floor=FLOOR)),
@@ -84,5 +84,5 @@ ROWS: Mapping[str, Row] = {
 TRIED: Mapping[str, Sequence[Row]] = {
     "AMAN": [Row(method=Masked(), sampling=AMAN(objective=CONVERSION, rate=0.5))],
     "OVERSAMPLING": [Row(method=Masked(), sampling=Oversampling(objective=CONVERSION, factor=5))],
-    "UNBIAS": [Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.3))],
+    "UNBIAS": [Row(method=Masked(), sampling=Unbias(objective=CONVERSION, floor=0.1))],
 }
