@@ -141,10 +141,15 @@ def expected_auc(p_N: np.ndarray, weight_N: np.ndarray, other_N: np.ndarray) -> 
     return float(weight_T @ below_T / weight_T.sum() / other_T.sum())
 
 
+def scores_of(line: Line, part: Part, dials: Dials) -> dict[str, np.ndarray]:
+    """What a line publishes of every impression."""
+    arrays = arrays_of(part.rows, dials)
+    return score_arrays(line, {name: arrays[name] for name in ("rows", "bag_rows", "dense")})
+
+
 def figures(line: Line, part: Part, dials: Dials) -> dict[str, float]:
     """By name, how a line stands to the truth."""
-    arrays = arrays_of(part.rows, dials)
-    scores = score_arrays(line, {name: arrays[name] for name in ("rows", "bag_rows", "dense")})
+    scores = scores_of(line, part, dials)
     joint, pcvr = (scores[name].astype(np.float64) for name in ("pctcvr", "pcvr"))
     true, clicked = part.true, part.true.clicked_N
     q_N, joint_N = true.pcvr_N, true.pctr_N * true.pcvr_N
@@ -167,12 +172,7 @@ def world_of(dials: Dials, number: int, rows: int, test: int) -> tuple[Part, Par
 
 def pctr_of(part: Part, dials: Dials, seed: int) -> np.ndarray:
     """What BASE says of the clicks that it learned: UNBIAS rejects by it."""
-    arrays = arrays_of(part.rows, dials)
-    line = learned(part, dials, ROWS["BASE"], seed)
-    found: np.ndarray = score_arrays(line, {name: arrays[name] for name in ("rows", "bag_rows", "dense")})[
-        "pctr"
-    ]
-    return found
+    return scores_of(learned(part, dials, ROWS["BASE"], seed), part, dials)["pctr"]
 
 
 def measured(
