@@ -39,8 +39,9 @@ def ask(
     """Run one query on ``catalog.duckdb``.
 
     The connection is locked down: read-only, no file outside the scenario's folder, no network, no
-    extension, no change of settings. It ends after ``seconds``, and answers a million rows at most: they
-    are all held in memory here, beyond DuckDB's own limit.
+    extension, no change of settings. It takes ``memory_limit`` and as much of the disk, ends after
+    ``seconds``, and answers a million rows at most: they are all held in memory here, beyond DuckDB's own
+    limit.
 
     Raises:
         UsageError: nothing is published yet, it is not one query, DuckDB refuses it, or it asks for too much.
@@ -83,6 +84,8 @@ def _locked(house: House) -> duckdb.DuckDBPyConnection:
         read_only=True,
         config={"memory_limit": house.settings.memory_limit, "threads": house.settings.threads},
     )
+    # What does not fit spills beside the catalogue; a question must not fill the disk that runs write to.
+    connection.execute(f"SET max_temp_directory_size = '{house.settings.memory_limit}'")
     folder = str(house.store.root).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{folder}']")
     connection.execute("SET TimeZone = 'UTC'")
