@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 
-#: Control characters of ASCII and Latin-1 but for tab and line feed, line separators, marks of direction,
-#: half characters.
-_OBEYED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+#: Control characters of ASCII and Latin-1 but for tab and line feed; what has no width (but for the joiners
+#: within words and emoji), marks of direction, line separators, half characters.
+_OBEYED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
 _IN_LINES = re.compile(f"[{_OBEYED}]")
 _IN_A_LINE = re.compile(f"[\n{_OBEYED}]")
 

@@ -48,11 +48,20 @@ def redact(text: str) -> str:
     return _URL_LOGIN.sub(rf"\1{_HIDDEN}@", text)
 
 
+def is_secret(name: str) -> bool:
+    """Whether what bears this name is a credential, going by the name.
+
+    >>> is_secret("AWS_SECRET_ACCESS_KEY"), is_secret("KEYBOARD")
+    (True, False)
+    """
+    return _SECRET_NAME.search(name) is not None
+
+
 def _secrets() -> set[str]:
     """Values to hide, in the spellings in which a message may carry them."""
     found: set[str] = set()
     for name, value in os.environ.items():
-        if not _SECRET_NAME.search(name):
+        if not is_secret(name):
             continue
         parts = [value, *value.splitlines()]  # a private key is often shown line by line
         if "AUTH_STRING" in name.upper():

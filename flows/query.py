@@ -58,6 +58,9 @@ def ask(
             step = "ask for fewer, or read catalog.duckdb with stock DuckDB"
             raise UsageError("query", f"more than {ROWS:,} rows", step)
         return Answer(columns, rows)
+    except (MemoryError, duckdb.OutOfMemoryException) as error:
+        said = " ".join(str(error).split("Possible solutions")[0].split()) or "out of memory"
+        raise UsageError("query", said, "ask for less, or raise memory_limit in funnelcast.toml") from error
     except duckdb.InterruptException as error:
         raise UsageError("query", f"not done after {seconds:g} s", "ask for less") from error
     except duckdb.Error as error:
@@ -108,7 +111,10 @@ def _kind(text: str) -> str:
     statements = duckdb.extract_statements(text)
     if len(statements) != 1:
         raise UsageError("query", f"{len(statements)} statements", "ask one query at a time")
-    return str(statements[0].type.name)
+    try:
+        return str(statements[0].type.name)
+    except ValueError:  # DuckDB parses statements for which its Python API has no name: UPDATE EXTENSIONS
+        return "unknown"
 
 
 def as_text(value: object) -> str:

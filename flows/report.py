@@ -237,7 +237,7 @@ def _stale(ancestor: dt.date | None) -> dict[str, dt.date]:
 def _table(title: str | None, *headings: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for heading in headings:
-        table.add_column(Text(heading))  # Text: column names of a query are not markup
+        table.add_column(Text(as_text(heading)))  # Text: column names of a query are not markup
     return table
 
 
