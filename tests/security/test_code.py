@@ -53,9 +53,10 @@ def faults(text: str) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_nothing_runs_what_it_reads_and_nothing_makes_markdown(file: Path) -> None:
-    assert faults(file.read_text("utf-8")) == []
+def test_nothing_runs_what_it_reads_and_nothing_makes_markdown() -> None:
+    found = {str(file.relative_to(ROOT)): faults(file.read_text("utf-8")) for file in FILES}
+    assert len(found) > 200
+    assert {file: names for file, names in found.items() if names} == {}
 
 
 @pytest.mark.parametrize(

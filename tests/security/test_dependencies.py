@@ -7,7 +7,6 @@ import tomllib
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -66,13 +65,11 @@ def test_the_environment_is_the_lock_and_the_lock_is_whole() -> None:
                 assert need.specifier.contains(LOCK[key], prereleases=True), f"{name} needs {need}"
 
 
-@pytest.mark.parametrize("name", sorted(LOCK))
-def test_its_licence_lets_us_use_it(name: str) -> None:
-    if name in READ_BY_HAND or name not in installed():
-        return
-    told = distribution(name).metadata
-    said = [told.get("License-Expression") or "", (told.get("License") or "")[:200]]
-    said += [line for line in told.get_all("Classifier") or () if line.startswith("License")]
-    text = " ".join(said)
-    assert FREE.search(text), f"{name}: {text!r}"
-    assert not re.search(r"\bA?GPL", re.sub(r"LGPL\S*", "", text)), f"{name}: {text!r}"
+def test_every_licence_lets_us_use_it() -> None:
+    for name in (LOCK.keys() & installed().keys()) - READ_BY_HAND.keys():
+        told = distribution(name).metadata
+        said = [told.get("License-Expression") or "", (told.get("License") or "")[:200]]
+        said += [line for line in told.get_all("Classifier") or () if line.startswith("License")]
+        text = " ".join(said)
+        assert FREE.search(text), f"{name}: {text!r}"
+        assert not re.search(r"\bA?GPL", re.sub(r"LGPL\S*", "", text)), f"{name}: {text!r}"
