@@ -72,8 +72,8 @@ def test_the_slope_of_the_posterior_is_zero_where_newton_stops() -> None:
 @pytest.mark.parametrize("method", [isotonic, platt])
 def test_a_planted_distortion_is_taken_back(method: type) -> None:
     """On a day that the curve has not seen; the distortion is a shift and a stretch of the logits."""
-    curve = method(Bins.of(*day(1, 60_000, -1.6, 0.6)[:2]))
-    y, p, truth = day(2, 60_000, -1.6, 0.6)
+    curve = method(Bins.of(*day(1, 200_000, -1.6, 0.6)[:2]))
+    y, p, truth = day(2, 200_000, -1.6, 0.6)
     calibrated = curve.apply(p)
     assert pcoc(y, p) > 1.5
     assert pcoc(y, calibrated) == pytest.approx(1, abs=0.03)
