@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from conftest import Watch, Watched
 from fault_house import FIRST, open_house
 from safetensors.torch import load_file
+from watched_day import Watch, Watched
 
 from features.bookkeeping import MODELS
 from features.errors import BadWarehouse, FunnelcastError, UsageError
