@@ -45,7 +45,7 @@ def publish(root: Path, day: date, numbers: range) -> None:
 
 
 def read(root: Path, answers: Connection, seconds: float) -> None:
-    """Open the catalogue as stock DuckDB does, ask, close it; every answer is of whole days, none is older."""
+    """Open the catalogue as stock DuckDB does, ask, close it; every answer is of whole days, none older."""
     asked, newest, faults = 0, dict.fromkeys(DAYS, 0), []
     end = time.monotonic() + seconds
     while time.monotonic() < end and not answers.poll():
