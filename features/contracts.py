@@ -78,7 +78,7 @@ def check_raw(
 
 @contextmanager
 def blaming(files: Sequence[Path]) -> Iterator[None]:
-    """Name the raw file that cannot be read where a query over several fails; other faults stay what they are.
+    """Name the raw file that cannot be read where a query over several fails; other faults stay as they are.
 
     A footer says that a file is Parquet as agreed. Whether its pages can be decoded is known when they are,
     and DuckDB tells it by errors of many kinds, some without the file's name.
