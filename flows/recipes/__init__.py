@@ -19,6 +19,7 @@ from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
+from models.handover import Handover
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.lazy_adam import LazyAdam
@@ -27,7 +28,7 @@ from models.row_optimizer import RowOptimizer
 
 _KEEP = Keep()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
-_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay")
+_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Recipe:
         epochs_per_day: passes over a day's rows, each in another order. One is best almost always; with more,
             ``metrics_daily`` tells what each pass is worth on the day after.
         replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
+        handover: what the line takes over from another one on its first day; ``None``: it begins afresh.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
@@ -85,6 +87,7 @@ class Recipe:
     embedding_state: Carry = _KEEP
     epochs_per_day: int = 1
     replay: Replay | None = None
+    handover: Handover | None = None
     seed: int = 20220425
     top: int | None = None
 
