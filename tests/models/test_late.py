@@ -1,8 +1,8 @@
 """Policies for late conversions: what each converges to, on a population whose truth is written down.
 
-An impression is clicked with probability PI and converts with THETA; a conversion is known at its first reading
-with probability F of its age. Rows stand for the whole population, each with its exact share as its weight, so
-nothing is drawn and the minimum is that of the expected loss.
+An impression is clicked with probability PI and converts with THETA; a conversion is known at its first
+reading with probability F of its age. Rows stand for the whole population, each with its exact share as its
+weight, so nothing is drawn and the minimum is that of the expected loss.
 """
 
 from __future__ import annotations
@@ -136,6 +136,8 @@ def converged(method: EntireSpace, labels: Labels) -> tuple[float, float]:
     for _ in range(60):
         step_K = torch.linalg.solve(turn(method, labels, logits_K), slope(method, labels, logits_K))
         logits_K = logits_K - step_K.clamp(-0.5, 0.5)
+        if step_K.abs().max() < 1e-7:
+            break
     assert step_K.abs().max() < 1e-7
     # a line that is pushed off comes back: the slope turns against every move
     assert (torch.linalg.eigvals(turn(method, labels, logits_K)).real > 0).all()
