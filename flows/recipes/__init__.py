@@ -134,8 +134,9 @@ class Recipe:
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
-        as_before = [f.name for f in fields(self) if f.name in _LATER and told[f.name] == f.default]
-        return {name: _plain(value) for name, value in told.items() if name not in as_before}
+        plain = {name: _plain(value) for name, value in told.items()}
+        as_before = [f.name for f in fields(self) if f.name in _LATER and plain[f.name] == _plain(f.default)]
+        return {name: value for name, value in plain.items() if name not in as_before}
 
 
 def names(scenario: str) -> tuple[str, ...]:
