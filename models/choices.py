@@ -32,7 +32,8 @@ _LABELS = ("Equation", "Source", "Use", "Cost")
 _HEAD = """# Models: what a recipe chooses from
 
 A model line is an architecture, a feature interaction, an entire-space method and a balancer; any of one kind
-goes with any of the others. This page is made from the docstrings, by
+goes with any of the others, but for policies of `late`, which want ESMM, Masked, Division, Ordered,
+MultiIPW or ESCM2IPS. This page is made from the docstrings, by
 `python -m models.choices > docs/models.md`. They say more: settings, shapes, errors. Sampling policies are in
 `features/sampling/`.
 """
