@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from features.batches import fresh_rows
 from features.bookkeeping import ID_MAPS
 from features.errors import UsageError
+from features.readings import late
 from features.sampling.base import Propensity
 from features.schemas import samples
 from flows.house import House
@@ -22,6 +25,7 @@ from flows.stages.bad_steps import refusing_bad_steps
 from flows.stages.begin import begin, giver_of
 from flows.stages.encode import encoder_of
 from flows.stages.evaluate import evaluate
+from flows.stages.late import lesson_rows, reads_open, unseen_before
 from flows.stages.passes import Lesson, learn
 from flows.stages.propensity import propensity_by
 from flows.stages.train import replayed_rows, sample_days
@@ -63,7 +67,8 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
     """Learn days one after the other, from a line's beginning; each but the first is scored before.
 
     What a day teaches is what the stage "train" teaches, but nothing is written: versions, metrics and
-    scores stay what they are.
+    scores stay what they are. A line that reads late labels early is kept in memory as it was after each day
+    of the longest window, since no younger one may judge them.
 
     Args:
         house: where the samples are.
@@ -74,20 +79,19 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
         NotFinite: a loss or gradient was not finite, as at too large a rate.
         BadWarehouse: id maps of a day are damaged.
     """
+    past: dict[date, tuple[Version, Mapping[str, Tensor]]] = {}
     line, before = begin(house, recipe, giver_of(house, recipe, days[0])), None
     for day in days:
         since = house.day_start(day) if before is None else before.watermark
-        rows = fresh_rows(
-            house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt"),
-            house.scenario,
-            since,
-            house.watermark(day),
-        )
+        known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
+        rows = fresh_rows(known, house.scenario, since, house.watermark(day))
         if before is not None:
-            told = cast(pl.DataFrame, evaluate(house, line, before, rows).rows)
-            shown = told.filter(pl.col("metric").is_in(METRICS), slice="all", space="impressions")
-            for row in shown.select("objective", "metric", "value", "rows", "positives").rows():
-                yield Scored(day, *row)
+            yield from _scored(house, line, before, rows, day, lambda name: not _reads(house, recipe, name))
+        if (judge := _unread(past, unseen_before(house, since))) is not None:
+            version, state = past[judge]
+            unread = load(house, recipe, None)
+            unread.restore(state)
+            yield from _scored(house, unread, version, rows, day, partial(_reads, house, recipe))
         here = _version(house, recipe, day)
         encoder = encoder_of(house, day, here.id_maps_key)
         if (base := before or giver_of(house, recipe, day)) is not None:
@@ -96,7 +100,7 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
             scenario=house.scenario,
             recipe=recipe,
             day=day,
-            rows=rows,
+            rows=lesson_rows(house, day, recipe, known, since),
             encoder=encoder,
             propensity=_propensity(house, recipe, line, before),
             replayed=replayed_rows(house, day, recipe, before),
@@ -104,6 +108,32 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
         with refusing_bad_steps(f"line {recipe.name} of {day}", line.steps):
             learn(line, lesson)
         before = here
+        if reads_open(recipe):
+            past[day] = here, {name: tensor.clone() for name, tensor in line.state().items()}
+
+
+def _scored(
+    house: House, line: Line, version: Version, rows: pl.LazyFrame, day: date, of: Callable[[str], bool]
+) -> Iterator[Scored]:
+    """Metrics over all impressions of the objectives that ``of`` names."""
+    told = cast(pl.DataFrame, evaluate(house, line, version, rows).rows)
+    shown = told.filter(pl.col("metric").is_in(METRICS), slice="all", space="impressions")
+    for objective, *figures in shown.select("objective", "metric", "value", "rows", "positives").rows():
+        if of(objective):
+            yield Scored(day, objective, *figures)
+
+
+def _unread(past: dict[date, tuple[Version, Mapping[str, Tensor]]], until: date) -> date | None:
+    """The newest day before ``until`` after which the line was kept; older ones are forgotten."""
+    able = [day for day in past if day < until]
+    for older in able[:-1]:
+        del past[older]
+    return able[-1] if able else None
+
+
+def _reads(house: House, recipe: Recipe, objective: str) -> bool:
+    """Whether the line has read some labels of an objective before they are final."""
+    return reads_open(recipe) and objective in {o.name for o in late(house.scenario.funnel)}
 
 
 def _version(house: House, recipe: Recipe, day: date) -> Version:

@@ -26,6 +26,7 @@ from flows.stages.begin import begin, giver_of
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
+from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen, with_unseen
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass, with_passes
 from flows.stages.propensity import propensity_of
@@ -46,10 +47,11 @@ _ENCODING = (
     "features/id_lookup.py",
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
+_LATE = ("features/readings.py", "features/completeness.py", "flows/stages/late.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
 _MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -94,6 +96,7 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
+        **completeness_key(house, day, recipe),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     if parent is None and (giver := giver_of(house, recipe, day)) is not None:
@@ -109,6 +112,9 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
         "code": code(*_MEASURES, *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
+    if reads_open(recipe):
+        judge = unseen(house, recipe, _since(house, day, parent))
+        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
 
 
@@ -122,20 +128,23 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
-    rows = fresh_rows(
-        house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt"),
-        house.scenario,
-        since,
-        until,
-    )
+    known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
+    rows = fresh_rows(known, house.scenario, since, until)
+    lesson = lesson_rows(house, day, recipe, known, since)
     giver = giver_of(house, recipe, day) if parent is None else None
     line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
     yield keep(
         house,
         metrics,
-        lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+        lambda: with_unseen(
+            house,
+            recipe,
+            rows,
+            since,
+            with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+        ),
     )
-    learned = partial(_learn, house, day, recipe, line, parent, giver, rows, model)
+    learned = partial(_learn, house, day, recipe, line, parent, giver, lesson, model)
     if live(house.store, model) is not None and trained is None:
         learned()  # its checkpoint was lost: the same bytes again
     yield keep(house, model, learned)

@@ -29,6 +29,7 @@ from flows.stages.version import version_of
 from models import checkpoint
 from models.carry import Reset
 from models.handover import Handover
+from models.late.naive import Naive
 
 DAYS = [date(2026, 3, 27) + timedelta(days=n) for n in range(3)]
 REPLAY = Replay(days=2, fraction=0.25)
@@ -40,6 +41,7 @@ OPTIONS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         "replaying": {"replay": REPLAY},
         "forgetful": {"dense_state": Reset(), "embedding_state": Reset()},
         "begun": {"handover": HANDOVER},
+        "early": {"late": Naive()},
     }
 )
 #: Days of a line; one that takes over from another begins after it.

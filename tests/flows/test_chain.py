@@ -261,7 +261,7 @@ def test_a_line_begins_with_what_its_map_names_of_another_and_with_nothing_else(
         train.run(walk.house, DAYS[0], ("begun",))
 
 
-@pytest.mark.parametrize("name", ["plain", "replaying", "begun"])
+@pytest.mark.parametrize("name", ["plain", "replaying", "begun", "early"])
 def test_a_walk_through_the_days_scores_what_the_stages_scored(walk: Walk, name: str) -> None:
     days = [day for day in DAYS if day >= FIRST.get(name, day)]
     found = {(s.day, s.objective, s.metric): s.value for s in walked(walk.house, made(name), days)}
