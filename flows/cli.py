@@ -174,9 +174,12 @@ def sql(
     """Ask the published tables; read-only."""
     from flows import report
     from flows.query import ask
+    from flows.room import BESIDE, bounded
 
     house = _house(config, scenario, debug, as_json)
-    report.answer(ask(house, query), Format.json if as_json else output, limit)
+    with bounded(house.settings.memory_bytes + BESIDE):
+        found = ask(house, query)
+    report.answer(found, Format.json if as_json else output, limit)
 
 
 @app.command(
