@@ -24,6 +24,7 @@ from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
+from flows.sweep import sweep
 from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
@@ -238,6 +239,9 @@ app.command(
     epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
 )(simulate)
 app.command(epilog=examples("funnelcast oracle", "funnelcast oracle --json > regret.json"))(oracle)
+app.command(
+    epilog=examples("funnelcast sweep esmm", "funnelcast sweep ple --rate 1 --rate 2 --of embedding --json")
+)(sweep)
 app.command(epilog=examples("funnelcast explain", "funnelcast explain E404"))(explain)
 
 
