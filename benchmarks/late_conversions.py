@@ -1,20 +1,20 @@
 """Policies for late conversions on a simulated funnel whose truth is known, each at its own best rate.
 
-    python benchmarks/late_conversions.py [--days 24] [--scored 8] [--impressions 8000] [--drifts fast slow]
-        [--lines esmm ple] [--policies naive likelihood ...] [--rates 0.5 1 2] [--seeds 3]
-        [--warehouse FOLDER] [--results FILE]
+    python benchmarks/late_conversions.py [--days 22] [--scored 7] [--impressions 10000] [--ctr 0.3]
+        [--cvr 0.2] [--drifts fast slow] [--lines esmm ple] [--policies naive likelihood ...] [--rates 1 2 4]
+        [--seeds 3] [--warehouse FOLDER] [--results FILE]
 
-Every policy has a chain of warm starts of its own, day by day, over samples that the real stages made: what is
-learned on a day is what the stage ``train`` learns, with labels as they were known by then and F as the table
-``completeness`` had it. Before a day is learned, all its impressions are scored and held to the truth:
+Every policy has a chain of warm starts of its own, day by day, over samples that the real stages made: what
+is learned on a day is what the stage ``train`` learns, with labels as they were known by then and F as the
+table ``completeness`` had it. Before a day is learned, all its impressions are scored and held to the truth:
 
 * regret: expected log loss of pCTCVR beyond that of the truth, in 1e-5 nats an impression;
 * closed: share of the gap between ``naive`` and ``oracle`` that the policy closes;
 * ratio: sum of the scores over the sum of true probabilities; PCOC: over the conversions that followed.
 
-``oracle`` learns on the first day what the labels will be in the end. The rates of the recipe are multiplied by
-each of ``--rates`` on a simulation of its own, which is not reported; the seeds run at the one of the least
-regret. ``--results`` keeps figures, and goes on where a run ended.
+``oracle`` learns on the first day what the labels will be in the end. The rates of the recipe are multiplied
+by each of ``--rates`` on a simulation of its own, which is not reported; the seeds run at the one of the
+least regret. ``--results`` keeps figures, and goes on where a run ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
@@ -176,7 +175,9 @@ class Bench:
     def measured(self, drift: Literal["slow", "fast"], seed: int, line: str, policy: str, rate: float) -> str:
         """The name of a chain whose figures are to be had."""
         a = self.asked
-        return f"{drift} {seed} {line} {policy} {rate:g} {a.days}-{a.scored} {a.impressions}"
+        return (
+            f"{drift} {seed} {line} {policy} {rate:g} {a.days}-{a.scored} {a.impressions}-{a.ctr:g}-{a.cvr:g}"
+        )
 
     def run(
         self, drift: Literal["slow", "fast"], seed: int, wanted: Sequence[tuple[str, str, float]]
@@ -186,8 +187,10 @@ class Bench:
         todo = [one for one in wanted if self.measured(drift, seed, *one) not in self.kept]
         if not todo:
             return
-        settings = SimulationSettings.of_size(a.impressions, seed=seed).drifting(drift)
-        world = World.of(a.warehouse / f"{drift}-{seed}-{a.impressions}", settings, a.days, a.scored)
+        dials = {"ctr": a.ctr, "cvr": a.cvr, "seed": seed}
+        settings = SimulationSettings.of_size(a.impressions, **dials).drifting(drift)
+        folder = a.warehouse / f"{drift}-{seed}-{a.impressions}-{a.ctr:g}-{a.cvr:g}"
+        world = World.of(folder, settings, a.days, a.scored)
         for line, policy, rate in todo:
             recipe = recipes.get("simulated", line)
             recipe = replace(at_rate(recipe, rate), late=POLICIES[policy], seed=recipe.seed + seed)
@@ -231,13 +234,15 @@ class Bench:
 def main() -> None:
     """Choose the rates, run every seed, print a table per drift and line."""
     parser = argparse.ArgumentParser(description="Policies for late conversions against the truth.")
-    parser.add_argument("--days", type=int, default=24, help="simulated days")
-    parser.add_argument("--scored", type=int, default=8, help="days that figures are of, from the last")
-    parser.add_argument("--impressions", type=int, default=8_000, help="a day")
+    parser.add_argument("--days", type=int, default=22, help="simulated days")
+    parser.add_argument("--scored", type=int, default=7, help="days that figures are of, from the last")
+    parser.add_argument("--impressions", type=int, default=10_000, help="a day")
+    parser.add_argument("--ctr", type=float, default=0.3, help="dial of the simulation")
+    parser.add_argument("--cvr", type=float, default=0.2, help="dial of the simulation")
     parser.add_argument("--drifts", nargs="+", default=["fast", "slow"], choices=["none", "fast", "slow"])
     parser.add_argument("--lines", nargs="+", default=["esmm", "ple"])
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--warehouse", type=Path, default=Path("late-warehouse"))
     parser.add_argument("--results", type=Path, default=Path("late-results.jsonl"))
@@ -250,13 +255,12 @@ def main() -> None:
     for drift in asked.drifts:
         if len(asked.rates) > 1:
             bench.run(drift, TUNING, [(*pair, rate) for pair in pairs for rate in asked.rates])
-        chosen = partial(bench.rate, drift) if len(asked.rates) > 1 else lambda *_: asked.rates[0]
         for seed in range(asked.seeds):
-            bench.run(drift, seed, [(*pair, chosen(*pair)) for pair in pairs])
+            bench.run(drift, seed, [(*pair, bench.rate(drift, *pair)) for pair in pairs])
     print(
         f"\n{os.cpu_count()} cores, one thread; Python {platform.python_version()}, "
         f"torch {torch.__version__}\n{asked.days} days of {asked.impressions:,} impressions, the last "
-        f"{asked.scored} scored, {asked.seeds} seeds"
+        f"{asked.scored} scored, {asked.seeds} seeds; ctr {asked.ctr:g}, cvr {asked.cvr:g}"
     )
     for drift in asked.drifts:
         for line in asked.lines:
