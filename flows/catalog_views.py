@@ -7,6 +7,7 @@ from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
 from features.validation.drift import DRIFT
+from features.validation.foretold import FORETOLD
 from flows.catalog import CatalogView
 
 _LATEST = "SELECT * FROM this WHERE dt = (SELECT max(dt) FROM this)"
@@ -26,6 +27,7 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         CatalogView("metrics_daily", METRICS),
         CatalogView("drift_daily", DRIFT),
         CatalogView("completeness", COMPLETENESS),
+        CatalogView("completeness_daily", FORETOLD),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),
         CatalogView("quarantine", QUARANTINE),

@@ -208,6 +208,14 @@ def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish("dt", *draft.table.sort_by)
 
 
+def _foretold(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    optional = {"segment", "ratio"}
+    draft.needs(*(column for column in draft.table.schema.names if column not in optional))
+    draft.rule("seen_among_positives", pl.col("seen").is_between(0, pl.col("positives")))
+    return draft.finish("dt", *draft.table.sort_by)
+
+
 #: What the ledger says of how a run ended.
 STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
@@ -224,6 +232,7 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "runs": _runs,
     "completeness": _completeness,
     "drift_daily": _drift,
+    "completeness_daily": _foretold,
 }
 
 

@@ -18,6 +18,7 @@ from features.validation.leakage import CEILING, separations
 from features.validation.tables import contract
 from features.validation.thinning import AT_MOST, thin
 from flows.house import House
+from flows.stages import foretold
 from flows.stages.promise import blocks
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
@@ -33,7 +34,7 @@ log = logging.getLogger("funnelcast.validate")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
-    """Compare the day's samples with those of the days before, and every feature with every label.
+    """Compare a day's samples with those of the days before, features with labels, F with what came of it.
 
     Nothing is refused here: what is wrong was refused before it was committed. The warnings stand in the
     notes of the record, so in the ledger too, and are logged when they are found.
@@ -48,13 +49,13 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         assert isinstance(warnings, list)  # noqa: S101 - written by `_judge`
         for warning in warnings:
             log.warning("%s: %s", day, warning)
-    return (record,)
+    return (record, *foretold.run(house, day))
 
 
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     """Whether the day was not compared, or with other samples."""
     del lines
-    return live(house.store, plan_drift(house, day)) is None
+    return live(house.store, plan_drift(house, day)) is None or foretold.pending(house, day)
 
 
 def plan_drift(house: House, day: date) -> Plan:
