@@ -17,6 +17,7 @@ from features.sampling.everything import Everything
 from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
+from models.calibration import Calibration
 from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
 from models.interaction.base import Interaction
@@ -27,6 +28,7 @@ from models.row_optimizer import RowOptimizer
 
 _KEEP = Keep()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
+_APART = ("top", "calibration")  # what is done with the scores of a model is no part of it
 _LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay")
 
 
@@ -60,6 +62,8 @@ class Recipe:
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
+        calibration: how scores become rates; ``None``: the calibrated columns are empty. No part of the model
+            either.
 
     Raises:
         UsageError: the sampling does not go with the method.
@@ -87,6 +91,7 @@ class Recipe:
     replay: Replay | None = None
     seed: int = 20220425
     top: int | None = None
+    calibration: Calibration | None = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
         if self.top is not None and self.top < 1:
@@ -107,7 +112,7 @@ class Recipe:
 
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _APART}
         as_before = [f.name for f in fields(self) if f.name in _LATER and told[f.name] == f.default]
         return {name: _plain(value) for name, value in told.items() if name not in as_before}
 

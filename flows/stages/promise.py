@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.bookkeeping import ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
 from features.calendar import days_between
 from features.errors import BrokenPromise
 from features.promises import Offence, Relation, broken, reads
@@ -83,7 +83,7 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, DRIFT, QUARANTINE, RUNS),
+        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, CALIBRATION, CALIBRATORS, DRIFT, QUARANTINE, RUNS),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import polars as pl
 import torch
 
 from features.batches import fresh_rows
-from features.bookkeeping import METRICS, MODELS
+from features.bookkeeping import CALIBRATION, METRICS, MODELS
 from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
@@ -22,8 +22,10 @@ from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
+from flows.stages.calibrate import calibrator_of
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
-from flows.stages.evaluate import evaluate
+from flows.stages.evaluate import evaluate, score_rows
+from flows.stages.evidence import evidence
 from flows.stages.keep import keep
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass, with_passes
@@ -46,7 +48,9 @@ _ENCODING = (
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
+_SCORED = ("models/score.py", "flows/stages/evaluate.py")
+_MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
+_EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
 _CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
 
@@ -77,7 +81,8 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     for name in lines:
         recipe = recipes.get(house.scenario.name, name)
         plan = plan_model(house, day, recipe, maps.key)
-        if _trained(house, plan) is None or live(house.store, plan_metrics(house, day, recipe)) is None:
+        measured = (plan_metrics(house, day, recipe), plan_evidence(house, day, recipe))
+        if _trained(house, plan) is None or any(live(house.store, one) is None for one in measured):
             return True
     return False
 
@@ -98,22 +103,37 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
 
 
 def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
-    """What the prequential metrics depend on: the version before the day, and the day's samples."""
+    """What the prequential metrics depend on: the version before the day, its curves, and the day's samples."""
     parent = parent_of(house, recipe.name, day)
+    calibrator = None if parent is None else calibrator_of(house, parent.day, recipe)
     inputs = {
         "model": parent.version if parent else "none",
+        "calibrator": calibrator.version if calibrator else "none",
         "code": code(*_MEASURES, *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
 
 
+def plan_evidence(house: House, day: date, recipe: Recipe) -> Plan:
+    """What the evidence for calibration depends on: the version before the day, and the day's samples."""
+    parent = parent_of(house, recipe.name, day)
+    inputs = {
+        "model": parent.version if parent else "none",
+        "code": code(*_EVIDENCE, *_READS),
+        **_sample_keys(house, day, _since(house, day, parent)),
+    }
+    return Plan(stage=STAGE, table=CALIBRATION, day=day, part=recipe.name, inputs=inputs)
+
+
 def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterator[StageRecord]:
     parent = parent_of(house, recipe.name, day)
     metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
-    evaluated, trained = live(house.store, metrics), _trained(house, model)
-    if evaluated is not None and trained is not None:
-        yield repeated(metrics, evaluated)
+    known = plan_evidence(house, day, recipe)
+    there = {plan: live(house.store, plan) for plan in (metrics, known)}
+    trained = _trained(house, model)
+    if trained is not None and all(there.values()):
+        yield from (repeated(plan, generation) for plan, generation in there.items())
         yield repeated(model, trained)
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
@@ -125,11 +145,15 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         until,
     )
     line = load(house, recipe, parent)
+    scored = cache(lambda: score_rows(house, line, parent, rows))
+    calibrator = None if parent is None else calibrator_of(house, parent.day, recipe)
     yield keep(
         house,
         metrics,
-        lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+        lambda: with_passes(house, recipe, parent, rows, evaluate(house, parent, scored(), calibrator)),
     )
+    yield keep(house, known, lambda: evidence(house.scenario.funnel, parent, scored()))
+    scored.cache_clear()
     if live(house.store, model) is not None and trained is None:
         _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
     yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
