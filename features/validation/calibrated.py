@@ -28,9 +28,7 @@ def knots(draft: Draft, scenario: Scenario, name: str) -> Contract:
     del name
     draft.needs(*draft.table.schema.names)
     draft.limit("score", {"check": {"declared": _declared(scenario)}})
-    draft.limit(
-        "method", {"check": {"known": lambda column: column.is_in(("identity", "platt", "isotonic"))}}
-    )
+    draft.limit("method", {"check": {"known": _among("identity", "platt", "isotonic")}})
     for side in ("raw", "calibrated"):
         whole = pl.concat_list(pl.lit(0.0), side, pl.lit(1.0))
         rises = whole.list.diff(null_behavior="drop").list.min() > 0
@@ -55,5 +53,8 @@ def twins(draft: Draft, scenario: Scenario) -> None:
 
 
 def _declared(scenario: Scenario) -> Callable[[pl.Expr], pl.Expr]:
-    names = tuple(score.name for score in scenario.funnel.probabilities)
+    return _among(*(score.name for score in scenario.funnel.probabilities))
+
+
+def _among(*names: str) -> Callable[[pl.Expr], pl.Expr]:
     return lambda column: column.is_in(names)

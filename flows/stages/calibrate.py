@@ -1,8 +1,8 @@
 """Stage "calibrate": curves that turn the line's scores into rates, from days that were only evaluated.
 
-The evidence of a day are the predictions that the version before it made for the day's rows, before any version
-learned from them (stage "train"). The run of D fits its curves to the evidence of D and of the days just before
-it; the scores of D+1 are calibrated by them, and so is what the evaluation of D+1 is held to.
+The evidence of a day is what the version before it predicted of the day's rows, before any version learned
+from them (stage "train"). The run of D fits its curves to the evidence of D and of the days just before it.
+The scores of D+1 are calibrated by them, and the calibrated metrics of D+1 are measured with them.
 """
 
 from __future__ import annotations
@@ -82,16 +82,20 @@ def plan_calibrators(house: House, day: date, recipe: Recipe) -> Plan | None:
     return Plan(stage=STAGE, table=CALIBRATORS, day=day, part=recipe.name, inputs=inputs)
 
 
-def calibrator_of(house: House, day: date, recipe: Recipe) -> Calibrator | None:
-    """The live curves of a day; ``None`` if there are none, or the line is not calibrated."""
+def calibrator_version(house: House, day: date, recipe: Recipe) -> str | None:
+    """Version of the live curves of a day; ``None`` if there are none, or the line is not calibrated."""
     found = house.store.generation(CALIBRATORS, day, line=recipe.name)
-    if recipe.calibration is None or found is None:
+    return None if recipe.calibration is None or found is None else found.key
+
+
+def calibrator_of(house: House, day: date, recipe: Recipe) -> Calibrator | None:
+    """The live curves of a day, as of ``calibrator_version``."""
+    version = calibrator_version(house, day, recipe)
+    if version is None:
         return None
-    rows = house.store.scan(CALIBRATORS, [day], line=recipe.name).collect().rows(named=True)
-    curves = {
-        row["score"]: Curve(row["method"], np.array(row["raw"]), np.array(row["calibrated"])) for row in rows
-    }
-    return Calibrator(found.key, curves)
+    known = house.store.scan(CALIBRATORS, [day], line=recipe.name).collect()
+    knots = known.select("score", "method", "raw", "calibrated").rows()
+    return Calibrator(version, {score: Curve(how, np.array(x), np.array(y)) for score, how, x, y in knots})
 
 
 def _chosen(house: House, lines: tuple[str, ...]) -> list[Recipe]:
@@ -149,8 +153,7 @@ def _fitted(house: House, plan: Plan, line: str, calibration: Calibration) -> Bu
 def _sums(rows: pl.DataFrame) -> Bins:
     """Evidence of one score column, days added up."""
     place = rows["bin"].to_numpy()
-    counted = (
+    of_rows, of_positives, predicted = (
         np.bincount(place, rows[name].to_numpy(), COUNT) for name in ("rows", "positives", "predicted")
     )
-    of_rows, of_positives, predicted = counted
     return Bins(of_rows.astype(np.int64), of_positives.astype(np.int64), predicted)

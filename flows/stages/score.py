@@ -23,7 +23,7 @@ from features.staging import Staged
 from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
-from flows.stages.calibrate import Calibrator, calibrator_of
+from flows.stages.calibrate import Calibrator, calibrator_of, calibrator_version
 from flows.stages.encode import encoder_of
 from flows.stages.known import known
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
@@ -88,17 +88,17 @@ def needed_version(house: House, day: date, line: str) -> Version:
     return version
 
 
-def needed_calibrator(house: House, day: date, recipe: Recipe) -> Calibrator | None:
-    """The line's curves of the day; ``None`` if it is not calibrated.
+def needed_calibrator(house: House, day: date, recipe: Recipe) -> str:
+    """Version of the line's curves of the day.
 
     Raises:
         MissingStage: they are not fitted.
     """
-    found = calibrator_of(house, day, recipe)
-    if found is None and recipe.calibration is not None:
+    version = calibrator_version(house, day, recipe)
+    if version is None:
         where = f"calibrator {recipe.name} of {day}"
         raise MissingStage(where, "not fitted", f"run the stage calibrate of {day} first")
-    return found
+    return version
 
 
 def _read_log(house: House, day: date) -> tuple[StageRecord, ...]:
@@ -125,9 +125,8 @@ def plan_scores(house: House, day: date, line: str) -> Plan:
     recipe = recipes.get(scenario.name, line)
     if recipe.top is not None:
         inputs["top"] = str(recipe.top)
-    calibrator = needed_calibrator(house, day, recipe)
-    if calibrator is not None:
-        inputs["calibrator"] = calibrator.version
+    if recipe.calibration is not None:
+        inputs["calibrator"] = needed_calibrator(house, day, recipe)
     inputs["code"] = code(*_CODE)
     return Plan(stage=STAGE, table=scores(scenario), day=for_day, part=line, inputs=inputs)
 
@@ -157,9 +156,8 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         line = load(house, recipe, version)
         encoder = encoder_of(house, day, version.id_maps_key)
         # the next block is scored while this one is written
-        found = _scores(
-            house, line, encoder, version, needed_calibrator(house, day, recipe), plan.day, recipe.top
-        )
+        curves = calibrator_of(house, day, recipe)
+        found = _scores(house, line, encoder, version, curves, plan.day, recipe.top)
         with closing(ahead(found, waiting=1)) as rows:
             written = stage(house.store, plan, Built(rows=rows))
         rows_out = sum(file.rows for file in written.files)

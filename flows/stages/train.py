@@ -22,7 +22,7 @@ from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
-from flows.stages.calibrate import calibrator_of
+from flows.stages.calibrate import calibrator_of, calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate, score_rows
 from flows.stages.evidence import evidence
@@ -103,12 +103,12 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
 
 
 def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
-    """What the prequential metrics depend on: the version before the day, its curves, and the day's samples."""
+    """What the prequential metrics depend on: the version before the day, its curves, the day's samples."""
     parent = parent_of(house, recipe.name, day)
-    calibrator = None if parent is None else calibrator_of(house, parent.day, recipe)
+    curves = None if parent is None else calibrator_version(house, parent.day, recipe)
     inputs = {
         "model": parent.version if parent else "none",
-        "calibrator": calibrator.version if calibrator else "none",
+        "calibrator": curves or "none",
         "code": code(*_MEASURES, *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
@@ -130,10 +130,10 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     parent = parent_of(house, recipe.name, day)
     metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
     known = plan_evidence(house, day, recipe)
-    there = {plan: live(house.store, plan) for plan in (metrics, known)}
+    there = [(plan, found) for plan in (metrics, known) if (found := live(house.store, plan)) is not None]
     trained = _trained(house, model)
-    if trained is not None and all(there.values()):
-        yield from (repeated(plan, generation) for plan, generation in there.items())
+    if trained is not None and len(there) == 2:
+        yield from (repeated(plan, found) for plan, found in there)
         yield repeated(model, trained)
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
