@@ -185,7 +185,8 @@ CALIBRATORS = Table(
         "line": _LINE,
         "calibrator_version": "Hash of the evidence, the recipe's setting and the code; that of the scores.",
         **_SCORE,
-        "method": "isotonic, platt, or identity where positives or negatives are too few.",
+        "method": "isotonic, platt; identity where positives or negatives are too few; withheld where a "
+        "curve of the days before would clearly have harmed the newest day.",
         "raw": "Predicted probabilities at the knots; the curve is a straight line between them, from (0, 0) "
         "before the first and to (1, 1) after the last. No knot: nothing is changed.",
         "calibrated": "What these become.",

@@ -124,9 +124,11 @@ def _fitted(house: House, plan: Plan, line: str, calibration: Calibration) -> Bu
     days = list(_evidence(house, plan.day, line, calibration))
     known = house.store.scan(CALIBRATION, days, line=line).collect()
     told = []
+    newest = pl.col("dt") == plan.day
     for column in house.scenario.funnel.probabilities:
-        bins = _sums(known.filter(score=column.name))
-        curve = calibration.fit(bins)
+        own = known.filter(score=column.name)
+        before, latest = _sums(own.filter(~newest)), _sums(own.filter(newest))
+        curve, bins = calibration.fit(before, latest), before.merged(latest)
         given = house.scenario.funnel[column.objective].given
         told.append(
             {
@@ -156,4 +158,4 @@ def _sums(rows: pl.DataFrame) -> Bins:
     of_rows, of_positives, predicted = (
         np.bincount(place, rows[name].to_numpy(), COUNT) for name in ("rows", "positives", "predicted")
     )
-    return Bins(of_rows.astype(np.int64), of_positives.astype(np.int64), predicted)
+    return Bins(of_rows.astype(np.int64), of_positives.astype(np.int64), predicted.astype(np.float64))
