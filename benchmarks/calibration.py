@@ -12,8 +12,8 @@ it, and calibrated by what was known the day before, in four ways:
 
 ``pctcvr`` has a fifth: ``product``, the published ``pctr_cal * pcvr_cal``.
 
-``level`` is the mean over days of ``|ln PCOC|``: 0.10 is 10 % off on an average day. Log loss and ECE are means
-over days. The first two evaluated days have no published curve and are left out.
+``level`` is the mean over days of ``|ln PCOC|``: 0.10 is 10 % off on an average day. Log loss and ECE are
+means over days. The first two evaluated days have no published curve and are left out.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -35,10 +36,22 @@ _SCHEMA = {
 }
 
 
-def score_rows(
-    house: House, line: Line, version: Version | None, rows: pl.LazyFrame
-) -> dict[str, np.ndarray] | None:
-    """Labels, masks, scores and user of every row; ``None`` where no model came before, or no row is there.
+@dataclass(frozen=True)
+class Scored:
+    """Rows as a version scores them.
+
+    Attributes:
+        version: what scored them; ``None`` on a line's first day.
+        rows: labels ``y`` and masks ``trains`` (B, K), scores and ``unknown_*`` by name and ``user`` (B,);
+            ``None`` where there is no version, or no row.
+    """
+
+    version: Version | None
+    rows: Mapping[str, np.ndarray] | None
+
+
+def score_rows(house: House, line: Line, version: Version | None, rows: pl.LazyFrame) -> Scored:
+    """Labels and scores of every row.
 
     Rows are encoded with the id maps that the model knew: an id that is new today is unknown, as it was
     when yesterday's scores were published. A block is encoded at a time; what is kept of every row are its
@@ -51,7 +64,7 @@ def score_rows(
         rows: as ``features.batches.fresh_rows`` gives them.
     """
     if version is None:
-        return None
+        return Scored(None, None)
     encoder = encoder_of(house, version.day, version.id_maps_key)
     names = [column.name for column in house.scenario.funnel.score_columns]
     parts: list[dict[str, np.ndarray]] = []
@@ -63,23 +76,20 @@ def score_rows(
         parts.append(
             {**targets(block, house.scenario), **known, **unknown, "user": block["user_id"].to_numpy()}
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else None
+    if not parts:
+        return Scored(version, None)
+    return Scored(version, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
-def evaluate(
-    house: House,
-    version: Version | None,
-    rows: Mapping[str, np.ndarray] | None,
-    calibrator: Calibrator | None = None,
-) -> Built:
+def evaluate(house: House, scored: Scored, calibrator: Calibrator | None = None) -> Built:
     """Every metric of every objective, raw and calibrated; no metric at all where no model came before.
 
     Args:
         house: where to work.
-        version: what is evaluated; ``None`` on a line's first day.
-        rows: as ``score_rows`` gives them.
+        scored: as ``score_rows`` gives it.
         calibrator: as it was known before these rows; ``None`` if there was none.
     """
+    version, rows = scored.version, scored.rows
     if version is None:
         return Built(
             rows=pl.DataFrame(schema=_SCHEMA), notes={"baseline": "none: the first day of this line"}

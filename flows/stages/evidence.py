@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import polars as pl
 
 from features.bookkeeping import CALIBRATION
 from features.funnel import Funnel
+from flows.stages.evaluate import Scored
 from flows.stages.settle import Built
-from flows.stages.version import Version
 from models.calibration.bins import Bins
 from models.metrics.spaces import spaces
 
-Rows = Mapping[str, np.ndarray]
 
-
-def evidence(funnel: Funnel, version: Version | None, rows: Rows | None) -> Built:
+def evidence(
+    funnel: Funnel, scored: Scored, unseen: Scored | None = None, late: Collection[str] = ()
+) -> Built:
     """Sums of every probability over its own space; none where no model came before.
 
     Args:
         funnel: the objectives.
-        version: the version that predicted.
-        rows: as ``flows.stages.evaluate.score_rows`` gives them.
+        scored: rows as the version before the day scores them.
+        unseen: the same rows by a version that had read none of their open labels.
+        late: objectives that ``unseen`` speaks of.
     """
-    empty = pl.DataFrame(CALIBRATION.schema.empty_table())
+    early = [name for name in funnel.names if name not in late]
+    parts = [pl.DataFrame(CALIBRATION.schema.empty_table()), *_sums(funnel, scored, early)]
+    if unseen is not None:
+        parts += _sums(funnel, unseen, late)
+    found = pl.concat(parts)
+    return Built(rows=found, notes={"bins": found.height})
+
+
+def _sums(funnel: Funnel, scored: Scored, objectives: Collection[str]) -> Iterator[pl.DataFrame]:
+    """Of every score column of these objectives, as the table has them."""
+    version, rows = scored.version, scored.rows
     if version is None or rows is None:
-        return Built(rows=empty, notes={"bins": 0})
-    parts = [empty]
+        return
     for space in spaces(funnel, rows["y"], rows["trains"]):
-        if not space.own or space.column.kind == "value":
+        if not space.own or space.column.kind == "value" or space.objective.name not in objectives:
             continue
         inside = space.inside_B
         bins = Bins.of(rows["y"][inside, space.place], rows[space.column.name][inside])
@@ -48,6 +58,4 @@ def evidence(funnel: Funnel, version: Version | None, rows: Rows | None) -> Buil
             "score": space.column.name,
         }
         told = (pl.lit(value).alias(name) for name, value in names.items())
-        parts.append(pl.DataFrame(sums).with_columns(told).select(empty.columns))
-    found = pl.concat(parts)
-    return Built(rows=found, notes={"bins": found.height})
+        yield pl.DataFrame(sums).with_columns(told).select(CALIBRATION.schema.names)

@@ -54,7 +54,7 @@ def with_passes(
     frames, told = [cast(pl.DataFrame, own.rows)], {}
     for nth, earlier in _passes(version):
         scored = score_rows(house, load(house, recipe, earlier), earlier, rows)
-        found = cast(pl.DataFrame, evaluate(house, earlier, scored).rows)
+        found = cast(pl.DataFrame, evaluate(house, scored).rows)
         frames.append(found.filter(slice="all").with_columns(slice=pl.lit(f"pass_{nth}")))
         told[f"pass_{nth}"] = _told(frames[-1])
     if not told:

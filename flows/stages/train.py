@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -22,13 +22,13 @@ from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
-from flows.stages.calibrate import calibrator_of, calibrator_version
+from flows.stages.calibrate import calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
-from flows.stages.evaluate import evaluate, score_rows
-from flows.stages.evidence import evidence
 from flows.stages.keep import keep
+from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen
 from flows.stages.passes import Lesson, learn, partial_of
-from flows.stages.per_pass import keep_pass, with_passes
+from flows.stages.per_pass import keep_pass
+from flows.stages.prequential import judged
 from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
@@ -47,12 +47,13 @@ _ENCODING = (
     "features/id_lookup.py",
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
+_LATE = ("features/readings.py", "features/completeness.py", "flows/stages/late.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_SCORED = ("models/score.py", "flows/stages/evaluate.py")
+_SCORED = ("models/score.py", "flows/stages/evaluate.py", "flows/stages/prequential.py")
 _MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
 _EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -97,6 +98,7 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
+        **completeness_key(house, day, recipe),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
@@ -107,10 +109,9 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
     parent = parent_of(house, recipe.name, day)
     curves = None if parent is None else calibrator_version(house, parent.day, recipe)
     inputs = {
-        "model": parent.version if parent else "none",
+        **_judged_by(house, day, recipe, parent),
         "calibrator": curves or "none",
         "code": code(*_MEASURES, *_READS),
-        **_sample_keys(house, day, _since(house, day, parent)),
     }
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
 
@@ -118,19 +119,24 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
 def plan_evidence(house: House, day: date, recipe: Recipe) -> Plan:
     """What the evidence for calibration depends on: the version before the day, and the day's samples."""
     parent = parent_of(house, recipe.name, day)
-    inputs = {
-        "model": parent.version if parent else "none",
-        "code": code(*_EVIDENCE, *_READS),
-        **_sample_keys(house, day, _since(house, day, parent)),
-    }
+    inputs = {**_judged_by(house, day, recipe, parent), "code": code(*_EVIDENCE, *_READS)}
     return Plan(stage=STAGE, table=CALIBRATION, day=day, part=recipe.name, inputs=inputs)
+
+
+def _judged_by(house: House, day: date, recipe: Recipe, parent: Version | None) -> dict[str, str]:
+    since = _since(house, day, parent)
+    inputs = {"model": parent.version if parent else "none", **_sample_keys(house, day, since)}
+    if reads_open(recipe):
+        judge = unseen(house, recipe, since)
+        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
+    return inputs
 
 
 def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterator[StageRecord]:
     parent = parent_of(house, recipe.name, day)
-    metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
-    known = plan_evidence(house, day, recipe)
-    there = [(plan, found) for plan in (metrics, known) if (found := live(house.store, plan)) is not None]
+    metrics, evident = plan_metrics(house, day, recipe), plan_evidence(house, day, recipe)
+    model = plan_model(house, day, recipe, id_maps_key)
+    there = [(plan, found) for plan in (metrics, evident) if (found := live(house.store, plan)) is not None]
     trained = _trained(house, model)
     if trained is not None and len(there) == 2:
         yield from (repeated(plan, found) for plan, found in there)
@@ -138,25 +144,15 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
-    rows = fresh_rows(
-        house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt"),
-        house.scenario,
-        since,
-        until,
-    )
+    known = house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt")
+    rows = fresh_rows(known, house.scenario, since, until)
+    lesson = lesson_rows(house, day, recipe, known, since)
     line = load(house, recipe, parent)
-    scored = cache(lambda: score_rows(house, line, parent, rows))
-    calibrator = None if parent is None else calibrator_of(house, parent.day, recipe)
-    yield keep(
-        house,
-        metrics,
-        lambda: with_passes(house, recipe, parent, rows, evaluate(house, parent, scored(), calibrator)),
-    )
-    yield keep(house, known, lambda: evidence(house.scenario.funnel, parent, scored()))
-    scored.cache_clear()
+    yield from judged(house, recipe, line, parent, rows, since, metrics, evident)
     if live(house.store, model) is not None and trained is None:
-        _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
-    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+        # its checkpoint was lost: the same bytes again
+        _learn(house, day, recipe, line, parent, lesson, model)
+    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, lesson, model))
     partial_of(house, model).discard()
 
 

@@ -125,6 +125,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         averaging=recipe.averaging,
         products=products_dtype(recipe.products, device),
         negative_rates=recipe.sampling.negative_rates(house.scenario.funnel),
+        late=recipe.late,
         seed=recipe.seed,
         device=device,
     )
