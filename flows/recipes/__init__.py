@@ -20,6 +20,7 @@ from models.balancing.base import Balancer
 from models.calibration import Calibration
 from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
+from models.handover import Handover
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
@@ -30,7 +31,7 @@ from models.row_optimizer import RowOptimizer
 
 _KEEP, _WAIT = Keep(), Wait()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
-_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "late")
+_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover", "late")
 #: What is done with the scores of a model is no part of it.
 _APART = ("top", "calibration")
 
@@ -62,6 +63,7 @@ class Recipe:
         epochs_per_day: passes over a day's rows, each in another order. One is best almost always; with more,
             ``metrics_daily`` tells what each pass is worth on the day after.
         replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
+        handover: what the line takes over from another one on its first day; ``None``: it begins afresh.
         late: what is made of conversions that may still come: ``Wait()`` until labels are final, or a policy
             of ``models/late`` that reads them earlier.
         seed: of initial weights, of the shuffle and of the sampling.
@@ -94,6 +96,7 @@ class Recipe:
     embedding_state: Carry = _KEEP
     epochs_per_day: int = 1
     replay: Replay | None = None
+    handover: Handover | None = None
     late: Late = _WAIT
     seed: int = 20220425
     top: int | None = None

@@ -61,14 +61,19 @@ def completeness_key(house: House, day: date, recipe: Recipe) -> Mapping[str, st
 
 
 def unseen(house: House, recipe: Recipe, since: datetime) -> Version | None:
-    """The newest version that had read no label of a late objective that becomes final after ``since``.
+    """The newest version that had read no label of a late objective that becomes final after ``since``."""
+    return parent_of(house, recipe.name, unseen_before(house, since))
+
+
+def unseen_before(house: House, since: datetime) -> date:
+    """Versions of days before this one had read no late label that becomes final after ``since``.
 
     It follows from the clock: a label is read first no earlier than its own windows before it is final.
     """
     funnel = house.scenario.funnel
     own = [funnel.closes_after(o.name) - funnel.closes_after(str(o.given)) for o in late(funnel)]
     first = since - max(own, default=timedelta(0))
-    return parent_of(house, recipe.name, day_of(first, house.scenario.zone))
+    return day_of(first, house.scenario.zone)
 
 
 def late_objectives(house: House, recipe: Recipe) -> tuple[str, ...]:
