@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from features.bookkeeping import METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, METRICS, MODELS, QUARANTINE, RUNS
 from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
@@ -26,6 +26,8 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         ),
         CatalogView("samples", samples(scenario)),
         CatalogView("metrics_daily", METRICS),
+        CatalogView("calibration_daily", CALIBRATION),
+        CatalogView("calibrators", CALIBRATORS),
         CatalogView("drift_daily", DRIFT),
         CatalogView("quality_daily", QUALITY),
         CatalogView("completeness", COMPLETENESS),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.bookkeeping import ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
 from features.calendar import days_between
 from features.errors import BrokenPromise
 from features.promises import Offence, Relation, broken, reads
@@ -85,7 +85,8 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, DRIFT, QUALITY, QUARANTINE, RUNS),
+        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, CALIBRATION, CALIBRATORS),
+        *(DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 
 
