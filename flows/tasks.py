@@ -64,12 +64,29 @@ def run_stage(
 
 
 def run_stage_alone(
-    stage: str, date: dt.date | None, scenario: str | None, recipes: list[str] | None, config: str | None
+    stage: str,
+    date: dt.date | None,
+    scenario: str | None,
+    recipes: list[str] | None,
+    config: str | None,
+    *,
+    before: tuple[str, ...] = (),
 ) -> str:
-    """The body of a flow that is one stage of one logical date; what it says when it is done."""
+    """The body of a flow that is one stage of one logical date; what it says when it is done.
+
+    Args:
+        stage: its name.
+        date: logical date; ``None``: the one that is scheduled.
+        scenario: as of ``Request.open``.
+        recipes: as of ``Request.open``.
+        config: as of ``Request.open``.
+        before: stages that it takes along, in order.
+    """
     request = Request.open(config, scenario, recipes)
     day = request.logical_date(date, scheduled_time())
     with holding(request.house, day):
+        for earlier in before:
+            run_stage(earlier, day, scenario, list(request.lines), config)
         records = run_stage(stage, day, scenario, list(request.lines), config)
     return f"{stage} of {day}: {len(records)} partitions"
 
