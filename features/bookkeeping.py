@@ -1,4 +1,4 @@
-"""The tables that every scenario has: ledger, models, metrics, id maps, quarantine."""
+"""The tables that every scenario has: ledger, models, metrics, id maps, quarantine; see also `promotion`."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ RUNS = Table(
     columns={
         "dt": "Logical date that the run was about.",
         "run_key": "Hash of all generations of the run; equal runs have equal keys.",
-        "stage": "read, view, sample, train, score or publish.",
+        "stage": "read, view, sample, validate, train, gate, score or publish.",
         "table": "Table that the stage wrote.",
         "part": "Partition that it wrote: its day and, where there is one, its line or source.",
         "generation": "Key of what it wrote; file names begin with it.",

@@ -14,6 +14,7 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
+from flows.gate import Gate
 from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
@@ -60,6 +61,8 @@ class Recipe:
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
+        gate: what a new version must keep before it scores. No part of the model either: other limits judge
+            anew.
 
     Raises:
         UsageError: the sampling does not go with the method.
@@ -87,6 +90,7 @@ class Recipe:
     replay: Replay | None = None
     seed: int = 20220425
     top: int | None = None
+    gate: Gate = field(default_factory=Gate)
 
     def __post_init__(self) -> None:
         if self.top is not None and self.top < 1:
@@ -107,7 +111,7 @@ class Recipe:
 
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("top", "gate")}
         as_before = [f.name for f in fields(self) if f.name in _LATER and told[f.name] == f.default]
         return {name: _plain(value) for name, value in told.items() if name not in as_before}
 
