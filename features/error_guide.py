@@ -53,10 +53,10 @@ ERRORS = (
         name="GateBlocked",
         exit=3,
         when="the gate kept a version out, and the recipe says `refuse` or no version stood before it",
-        stays="Everything, the version and its judgement too. Nothing is published for the next day; what was "
-        "published before stays in place.",
-        do="Ask the table `gate` which check failed; correct the cause and run the day again, or let the version "
-        "pass with `funnelcast promote`.",
+        stays="Everything, the version and its judgement too. Nothing is published for the next day; what "
+        "was published before stays in place.",
+        do="Ask the table `gate` which check failed; correct the cause and run the day again, or let the "
+        "version pass with `funnelcast promote`.",
         example="E301 GateBlocked: gate of 2026-03-28: esmm rejected (auc_drop of click ...), ... Next: ...",
     ),
     Entry(

@@ -77,8 +77,8 @@ PROMOTIONS = Table(
         "nth": "Place among the decisions of this line and day, from 0; the newest one about the day's "
         "version counts, and one made by hand before those of the gate.",
         "model_version": "The day's version.",
-        "decision": "promoted, rejected or insufficient (too few rows to judge) by the gate; promoted_by_hand "
-        "or rolled_back by somebody.",
+        "decision": "promoted, rejected or insufficient (too few rows to judge) by the gate; "
+        "promoted_by_hand or rolled_back by somebody.",
         "stands": "The version that stands from then on: scores are made with it, and the next day trains "
         "from it; null if none stands.",
         "stands_dt": "Its logical date.",

@@ -1,112 +1,20 @@
-"""The gate: what a new version is asked before anything is scored with it. Numbers in, outcomes out.
+"""The gate: the numbers of a new version and of the one that stands, held to the limits of the recipe.
 
-The limits are settings of a recipe and no part of its model, and this file is none of ``models``, which is in
-the key of every version: other limits judge anew and train nothing.
+Numbers in, outcomes out. It is no part of ``models``, which are in the key of every version: another check
+judges anew and trains nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from features.errors import UsageError
+from flows.limits import Gate, Limit, Outcome
 
-Outcome = Literal["passed", "warned", "failed", "undecided"]
 Decision = Literal["promoted", "rejected", "insufficient"]
 FRESH, EARLIER, ALL = "fresh", "earlier", "all"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Where a measurement is told of, and where it keeps the version out; ``None``: nowhere.
-
-    Attributes:
-        warn: up to here nothing is said.
-        fail: up to here the version passes.
-
-    Raises:
-        UsageError: a limit that is no number, so that nothing would ever break it.
-    """
-
-    warn: float | None = None
-    fail: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("warn", self.warn), ("fail", self.fail)):
-            if value is not None and not math.isfinite(value):
-                raise UsageError("gate", f"{name}={value} is no limit", "name a number, or None for no limit")
-
-    def outcome(self, measured: float, *, least: bool = False) -> Outcome:
-        """What a measurement comes to; exactly the limit is within it.
-
-        Args:
-            measured: the number.
-            least: the limit is a floor, not a ceiling.
-        """
-        sign = -1.0 if least else 1.0
-        for level, limit in (("failed", self.fail), ("warned", self.warn)):
-            if limit is not None and not sign * measured <= sign * limit:
-                return level  # type: ignore[return-value]
-        return "passed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What is asked of one objective. Drops and rises are against the champion, on the same rows.
-
-    Attributes:
-        auc: of the version itself, at least.
-        calibration: factor between predicted and observed, whichever is the larger; at most.
-        auc_drop: AUC of the champion less that of the version; at most.
-        loss_rise: log loss (of a value: RMSE) over that of the champion, less 1; at most.
-        slice_auc_drop: as ``auc_drop``, of a slice of the rows.
-        psi: population stability index of the scores against the champion's; at most.
-        earlier_auc_drop: as ``auc_drop``, on the rows that the champion learned last. What was learned a day
-            ago is always forgotten a little; a day of wrong labels forgets all of it.
-        earlier_loss_rise: as ``loss_rise``, on the same rows.
-    """
-
-    auc: Limit = Limit(warn=0.5)
-    calibration: Limit = Limit(warn=1.25, fail=2.0)
-    auc_drop: Limit = Limit(warn=0.002, fail=0.01)
-    loss_rise: Limit = Limit(warn=0.005, fail=0.05)
-    slice_auc_drop: Limit = Limit(warn=0.01)
-    psi: Limit = Limit(warn=0.25)
-    earlier_auc_drop: Limit = Limit(warn=0.02, fail=0.05)
-    earlier_loss_rise: Limit = Limit(warn=0.05, fail=0.2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """What stands between a new version of a line and its scores.
-
-    Attributes:
-        limits: of every objective.
-        of: other limits of single objectives, by their name.
-        least_rows: fresh rows with a final click label below which nothing is decided.
-        least_positives: clicks, and rows without one, among them; likewise.
-        compared: positives and negatives of an objective, a space and a slice below which their numbers are
-            told and hold nobody back: an AUC of 100 positives has a standard error of about 0.03.
-        slice_share: share of the rows below which a slice is not looked at.
-        most_rows: rows of a set that are scored, spread evenly over it; the rest is left out.
-        refuse: a version that is kept out ends the run (E301) and nothing is published for the next day;
-            otherwise the champion scores it.
-    """
-
-    limits: Limits = Limits()
-    of: Mapping[str, Limits] = field(default_factory=dict)
-    least_rows: int = 100
-    least_positives: int = 10
-    compared: int = 100
-    slice_share: float = 0.05
-    most_rows: int = 200_000
-    refuse: bool = False
-
-    def of_objective(self, name: str) -> Limits:
-        """The limits of an objective."""
-        return self.of.get(name, self.limits)
 
 
 @dataclass(frozen=True)
@@ -233,21 +141,22 @@ def decide(checks: tuple[Check, ...], *, baseline: bool) -> Decision:
 
     A version without a champion is not held back for want of evidence: there is nothing else to score with.
     """
-    if any(check.outcome == "failed" for check in checks):
+    failed = [check.check for check in checks if check.outcome == "failed"]
+    if "scores" in failed:
         return "rejected"
     if baseline and any(check.check == "evidence" and check.outcome == "undecided" for check in checks):
         return "insufficient"
-    return "promoted"
+    return "rejected" if failed else "promoted"
 
 
 def reason(checks: tuple[Check, ...], decision: Decision, *, baseline: bool) -> str:
     """Why, in one sentence."""
+    if decision == "insufficient":
+        return next(f"too little to judge: {c}" for c in checks if c.check == "evidence")
     failed = [check for check in checks if check.outcome == "failed"]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         return f"{failed[0]}{more}"
-    if decision == "insufficient":
-        return next(f"too little to judge: {c}" for c in checks if c.check == "evidence")
     if not baseline:
         return "there was no baseline: no version stood before, so it was held to its own values alone"
     open_ones = sum(check.outcome == "undecided" for check in checks)
@@ -287,59 +196,60 @@ def _enough(evidence: Evidence, gate: Gate) -> Check:
 
 
 def _of(part: Part, gate: Gate) -> Iterator[Check]:
-    limits = gate.of_objective(part.objective)
+    limits, about = gate.of_objective(part.objective), partial(_check, part, gate)
     ours, theirs = part.challenger, part.champion or Numbers(None, None, None)
-    loss = "rmse_rise" if part.kind == "value" else "log_loss_rise"
+    compared, binary = part.champion is not None, part.kind == "binary"
     drop, rise = _difference(theirs.auc, ours.auc), _rise(ours.loss, theirs.loss)
-
-    def check(
-        name: str,
-        measured: float | None,
-        limit: Limit,
-        value: float | None,
-        champion: float | None,
-        **of: bool,
-    ) -> Check:
-        few = min(part.positives, part.rows - part.positives) if part.kind == "binary" else part.positives
-        if measured is None or few < gate.compared:
-            outcome: Outcome = "undecided"
-        else:
-            outcome = limit.outcome(measured, **of)
-        return Check(
-            check=name,
-            objective=part.objective,
-            space=part.space,
-            slice=part.slice,
-            over=part.over,
-            rows=part.rows,
-            positives=part.positives,
-            value=value,
-            champion_value=champion,
-            measured=measured,
-            warn_limit=limit.warn,
-            fail_limit=limit.fail,
-            outcome=outcome,
-        )
-
+    earlier = part.over == EARLIER
     if part.slice != ALL:
-        if part.champion is not None and part.kind == "binary":
-            yield check("auc_drop", drop, limits.slice_auc_drop, ours.auc, theirs.auc)
+        if compared and binary:
+            yield about("auc_drop", drop, limits.slice_auc_drop, ours.auc, theirs.auc)
         return
-    if part.over == EARLIER:
-        if part.kind == "binary":
-            yield check("auc_drop", drop, limits.earlier_auc_drop, ours.auc, theirs.auc)
-        yield check(loss, rise, limits.earlier_loss_rise, ours.loss, theirs.loss)
-        return
-    if part.kind == "binary":
-        yield check("auc", ours.auc, limits.auc, ours.auc, theirs.auc, least=True)
-    yield check("calibration", _factor(ours.pcoc), limits.calibration, ours.pcoc, theirs.pcoc)
-    if part.champion is None:
-        return
-    if part.kind == "binary":
-        yield check("auc_drop", drop, limits.auc_drop, ours.auc, theirs.auc)
-    yield check(loss, rise, limits.loss_rise, ours.loss, theirs.loss)
+    if not earlier:
+        if binary:
+            yield about("auc", ours.auc, limits.auc, ours.auc, theirs.auc, least=True)
+        yield about("calibration", _factor(ours.pcoc), limits.calibration, ours.pcoc, theirs.pcoc)
+    if compared and binary:
+        limit = limits.earlier_auc_drop if earlier else limits.auc_drop
+        yield about("auc_drop", drop, limit, ours.auc, theirs.auc)
+    # Per impression alone: the loss of few clicks says more of these than of the model.
+    if compared and part.space == "impressions":
+        limit = limits.earlier_loss_rise if earlier else limits.loss_rise
+        name = "log_loss_rise" if binary else "rmse_rise"
+        yield about(name, rise, limit, ours.loss, theirs.loss)
     if part.psi is not None:
-        yield check("psi", part.psi, limits.psi, None, None)
+        yield about("psi", part.psi, limits.psi, None, None)
+
+
+def _check(
+    part: Part,
+    gate: Gate,
+    name: str,
+    measured: float | None,
+    limit: Limit,
+    value: float | None,
+    champion: float | None,
+    *,
+    least: bool = False,
+) -> Check:
+    few = part.positives if part.kind == "value" else min(part.positives, part.rows - part.positives)
+    return Check(
+        check=name,
+        objective=part.objective,
+        space=part.space,
+        slice=part.slice,
+        over=part.over,
+        rows=part.rows,
+        positives=part.positives,
+        value=value,
+        champion_value=champion,
+        measured=measured,
+        warn_limit=limit.warn,
+        fail_limit=limit.fail,
+        outcome="undecided"
+        if measured is None or few < gate.compared
+        else limit.outcome(measured, least=least),
+    )
 
 
 def _difference(theirs: float | None, ours: float | None) -> float | None:

@@ -14,7 +14,7 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
-from flows.gate import Gate
+from flows.limits import Gate
 from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer

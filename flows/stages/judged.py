@@ -25,8 +25,9 @@ from features.funnel import Funnel, ScoreColumn
 from features.schemas import samples
 from features.validation.drift import QUANTILES, psi
 from features.validation.thinning import thin
-from flows.gate import ALL, EARLIER, FRESH, Evidence, Gate, Numbers, Part
+from flows.gate import ALL, EARLIER, FRESH, Evidence, Numbers, Part
 from flows.house import House
+from flows.limits import Gate
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of
 from flows.stages.version import Version, load

@@ -54,7 +54,8 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     """Score the next day's candidates with the version of every line that stands: this day's, if it passed.
 
     Raises:
-        MissingStage: a line has no version of the day, it was not judged, or the views of the next day are not there.
+        MissingStage: a line has no version of the day, it was not judged, or the views of the next day are
+            not there.
     """
     read_now = _read_log(house, day)
     prepare()  # one thread per line beats several inside one line's small products
