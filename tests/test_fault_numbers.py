@@ -22,11 +22,9 @@ OPEN = {
     "F39": "copies of a click have a test of attribution, not of a whole day",
     "F42": "beyond its window is no label; it is not counted apart",
     "F45": "a day without conversions completes; that its AUC is undefined is tested of the metric alone",
-    "F46": "as F45, and there is no gate yet",
     "F48": "a time of the future is outside its delivery; the tolerance has a test of the join alone",
     "F49": "tested on simulated logs, under no name of its own",
     "F53": "other shapes are refused (E503); that all differences are listed is not shown",
-    "F54": "there is no gate yet",
     "F55": "excluded by the join (P14); the count is not shown",
 }
 
