@@ -88,7 +88,7 @@ def run(
     debug: Debug = False,
     as_json: Json = False,
 ) -> None:
-    """Run one day: read, view, sample, train, score, publish.
+    """Run one day: read, view, sample, validate, train, gate, score, publish.
 
     A finished day is left alone; a killed run is resumed where it stopped.
     """
@@ -99,7 +99,7 @@ def run(
     day = _day(date, request.house.scenario.zone)
     days = request.days(day, day)
     work(request, days, _text(config), debug)
-    report.outcome(request.house, days, as_json)
+    report.outcome(request, days, as_json)
 
 
 @app.command(
@@ -132,7 +132,7 @@ def backfill(
         report.plan(request, days, as_json)
         return
     work(request, days, _text(config), debug)
-    report.outcome(request.house, days, as_json)
+    report.outcome(request, days, as_json)
 
 
 @app.command(
@@ -272,7 +272,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0 ok, 2 usage, 4 data, 5 environment, 130 interrupted, 1 anything else.
+        Exit status: 0 ok, 2 usage, 3 gate, 4 data, 5 environment, 130 interrupted, 1 anything else.
     """
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     heed_sigterm()
