@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -30,17 +30,22 @@ def raw_files(source: Source, root: Path, day: date) -> list[Path]:
     return found
 
 
-def check_raw(connection: duckdb.DuckDBPyConnection, source: Source, files: Sequence[Path]) -> list[str]:
-    """Hold every file to the source's contract; return warnings about columns that it does not know.
+def check_raw(
+    connection: duckdb.DuckDBPyConnection, source: Source, files: Sequence[Path]
+) -> dict[str, tuple[str, ...]]:
+    """Hold every file to the source's contract.
 
     Every file is checked by itself: read together, DuckDB would take the first file's schema and cast the
     others to it without a word.
+
+    Returns:
+        By name of a file, its columns that the source does not know, and that are therefore not read.
 
     Raises:
         CorruptInput: a file is not readable Parquet.
         SchemaDrift: a column is missing or has another type.
     """
-    warnings: list[str] = []
+    strange: dict[str, tuple[str, ...]] = {}
     for file in files:
         try:
             described = connection.sql(
@@ -53,10 +58,34 @@ def check_raw(connection: duckdb.DuckDBPyConnection, source: Source, files: Sequ
             ) from error
         found = {str(name): str(kind) for name, kind, *_ in described}
         _check_columns(source, file, found)
-        unknown = sorted(set(found) - set(source.raw) - {"dt"})
-        if unknown and source.role != "attribute":
-            warnings.append(f"{file.name}: columns not read: {', '.join(unknown)}")
-    return warnings
+        if unknown := tuple(sorted(set(found) - set(source.raw) - {"dt"})):
+            strange[file.name] = unknown
+    return strange
+
+
+def readable_together(
+    files: Sequence[Path], strange: Mapping[str, tuple[str, ...]], source: Source
+) -> list[Path]:
+    """The files in an order in which DuckDB reads them as one: it asks all for the columns of the first.
+
+    Args:
+        files: of one delivery, each as agreed.
+        strange: columns that nobody reads, as `check_raw` tells them.
+        source: whose they are.
+
+    Raises:
+        SchemaDrift: no file has only such of these columns as all others have too.
+    """
+    first, *others = sorted(files, key=lambda file: (len(strange.get(file.name, ())), file.name))
+    for other in others:
+        alone = sorted({*strange.get(first.name, ())} - {*strange.get(other.name, ())})
+        if alone:
+            raise SchemaDrift(
+                f"{other}, column {alone[0]!r}",
+                f"missing, while {first.name} has it; each has columns that the other lacks",
+                f"deliver all files of {source.name!r} with the same columns",
+            )
+    return [first, *others]
 
 
 def _check_columns(source: Source, file: Path, found: dict[str, str]) -> None:

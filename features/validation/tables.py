@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from features.encode import CLIP
 from features.encodings import Dense
@@ -55,6 +56,9 @@ def _events(draft: Draft, scenario: Scenario, name: str) -> Contract:
         draft.needs(*_KEYS)
     for instant in ("exposed_at", "occurred_at", "arrived_at"):
         draft.limit(instant, _YEARS)
+    for field in source.schema:  # a number that is none came from outside; it is in no sum and no model
+        if pa.types.is_floating(field.type):
+            draft.limit(field.name, {}, "quarantine")
     told = [v for v in scenario.views if isinstance(v.source, History) and v.source.source == source.name]
     _days(draft, source, skewed="quarantine" if told else "warn")
     # What impressions bring along and what a history tells reaches the samples without a snapshot between.
