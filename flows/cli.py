@@ -18,12 +18,14 @@ import typer
 
 from features.errors import BrokenPromise, FunnelcastError, UsageError
 from flows import logs
+from flows.compare import diff
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
 from flows.options import Config, Debug, Json, Recipe, Scenario, examples
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
+from flows.standings import promote, rollback
 from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
@@ -229,6 +231,21 @@ def features(
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
 
 
+app.command(
+    epilog=examples(
+        'funnelcast promote esmm --reason "the drop is the new home page, seen by all"',
+        'funnelcast promote ple --day 2022-05-02 --reason "labels were late, not wrong"',
+    )
+)(promote)
+app.command(
+    epilog=examples(
+        'funnelcast rollback esmm --reason "pcvr of new items doubled"',
+        'funnelcast rollback esmm --to 431415ee --reason "last version before the outage"',
+    )
+)(rollback)
+app.command(
+    epilog=examples("funnelcast diff 431415ee a0b1ef30", "funnelcast diff esmm@2022-05-02 esmm@2022-05-03")
+)(diff)
 app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
 app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
 app.command(
