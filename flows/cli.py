@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from features.errors import BrokenPromise, FunnelcastError, UsageError
+from features.errors import FunnelcastError, UsageError
 from flows import logs
 from flows.compare import diff
 from flows.exits import fail, heed_sigterm
@@ -26,7 +26,7 @@ from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
 from flows.standings import promote, rollback
-from flows.upkeep import maintain, verify
+from flows.upkeep import check, maintain, verify
 
 if TYPE_CHECKING:
     from flows.house import House
@@ -182,29 +182,6 @@ def sql(
 
 @app.command(
     epilog=examples(
-        "funnelcast check",
-        "funnelcast check --json",
-    )
-)
-def check(
-    scenario: Scenario = None, config: Config = None, debug: Debug = False, as_json: Json = False
-) -> None:
-    """Hold the published tables to the promises of sql/checks.
-
-    Exit code 4 if one is broken.
-    """
-    from flows import report
-    from flows.stages.promise import check_published
-
-    found = check_published(_house(config, scenario, debug, as_json))
-    report.promises(found, as_json)
-    if found:
-        names = ", ".join(offence.check for offence in found)
-        raise BrokenPromise(names, "the published tables break it", "read that query, then run the day again")
-
-
-@app.command(
-    epilog=examples(
         "funnelcast features",
         "funnelcast features --view item_profile",
         "funnelcast features --line esmm      # what its newest model was trained on",
@@ -246,6 +223,7 @@ app.command(
 app.command(
     epilog=examples("funnelcast diff 431415ee a0b1ef30", "funnelcast diff esmm@2022-05-02 esmm@2022-05-03")
 )(diff)
+app.command(epilog=examples("funnelcast check", "funnelcast check --json"))(check)
 app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
 app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
 app.command(

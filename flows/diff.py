@@ -1,4 +1,4 @@
-"""Two model versions side by side: lineage, settings, inputs, numbers, and how far their weights are apart."""
+"""Two model versions side by side: lineage, settings, inputs, numbers, and how far the weights moved."""
 
 from __future__ import annotations
 
