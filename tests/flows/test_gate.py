@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -22,13 +23,16 @@ from torch import Tensor
 
 from features.batches import fresh_rows, training_batches
 from features.bookkeeping import METRICS, MODELS
-from features.errors import GateBlocked, MissingStage
+from features.errors import GateBlocked, MissingStage, UsageError
 from features.promotion import GATE, PROMOTIONS
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples, scores
+from flows import cli, report
+from flows.diff import difference
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
 from flows.recipes import Recipe
+from flows.request import Request
 from flows.stages import gate, publish, score, train
 from flows.stages.encode import encoder_of
 from flows.stages.record import StageRecord
@@ -313,3 +317,90 @@ def test_a_first_version_that_is_kept_out_ends_the_run_because_nothing_else_stan
     with pytest.raises(MissingStage, match="no version stood before"):
         scoring_version(house, "new", THIRD)
     assert parent_of(house, "new", FOURTH) is None
+
+
+def test_two_versions_are_told_apart_by_lineage_settings_numbers_and_weights(walk: House) -> None:
+    a, b = version(walk, "open", SECOND), version(walk, "open", THIRD)
+    found = difference(walk, a.version[:12], f"open@{THIRD}")
+    assert found.kinship == "A is the parent of B"
+    assert (found.a["model_version"], found.b["model_version"]) == (a.version, b.version)
+    assert found.b["trained_since"] == a.watermark
+    assert found.recipe == {}
+    assert {"parent", "id_maps", f"samples {THIRD}"} <= set(found.inputs)
+    assert {"code", "recipe", "torch"}.isdisjoint(found.inputs)
+    told = checks(walk, THIRD, "open").filter(slice="all", check="auc_drop")
+    pairs = {
+        (r["over"], r["objective"], r["space"]): (r["champion_value"], r["value"]) for r in told.to_dicts()
+    }
+    same = [n for n in found.numbers if n.metric == "auc" and not n.on.startswith("next day")]
+    assert {(n.on, n.objective, n.space): (n.a, n.b) for n in same} == pairs
+    (next_day,) = [
+        n for n in found.numbers if n.on == f"next day ({THIRD} and none)" and n.metric == "auc"
+        and (n.objective, n.space) == ("click", "impressions")
+    ]  # fmt: skip
+    # What A was worth on the third day is what it was worth on the fresh rows of that day.
+    assert next_day.a == pairs["fresh", "click", "impressions"][0]
+    assert next_day.b is None
+    one, other = state(a), state(b)
+    weights = {w.name: w for w in found.weights}
+    scoring = {
+        n for n in one if not n.startswith(("dense_optimizer", "embedding_optimizer")) and n != "steps"
+    }
+    assert set(weights) == scoring | {"all"}
+    for name in scoring:
+        x, y = (np.asarray(t[name], dtype=np.float64).ravel() for t in (one, other))
+        assert weights[name].relative == pytest.approx(np.sqrt(((y - x) ** 2).sum() / (x**2).sum()))
+    every = [
+        np.concatenate([np.asarray(t[n], np.float64).ravel() for n in sorted(scoring)]) for t in (one, other)
+    ]
+    gap, size = np.linalg.norm(every[1] - every[0]), np.linalg.norm(every[0])
+    assert weights["all"].relative == pytest.approx(gap / size)
+
+
+def test_kinship_is_by_parents_and_settings_that_differ_are_told_by_path(walk: House) -> None:
+    def kin(a: str, b: str) -> str:
+        return difference(walk, a, b).kinship
+
+    assert kin(f"open@{THIRD}", f"open@{FIRST}") == "B is 2 versions before A"
+    assert kin(f"closed@{FIRST}", f"closed@{THIRD}") == "A is the parent of B"  # the second day was kept out
+    first = version(walk, "closed", FIRST).version
+    branched = f"A and B branch from {first}, 1 and 1 versions back"
+    assert kin(f"closed@{SECOND}", f"closed@{THIRD}") == branched
+    assert kin(f"open@{FIRST}", f"open@{FIRST}") == "A and B are the same version"
+    assert kin(f"open@{FIRST}", f"closed@{FIRST}") == "A and B have no common ancestor that is known"
+    assert difference(walk, f"open@{FIRST}", f"closed@{FIRST}").recipe == {"name": ("open", "closed")}
+    for wrong in ("zz", "", "open@2026-01-01", "nobody@2026-03-26"):
+        with pytest.raises(UsageError, match="no version is called so"):
+            difference(walk, wrong, f"open@{FIRST}")
+
+
+def test_diff_prints_a_table_for_people_and_everything_for_machines(
+    walk: House, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FUNNELCAST_WAREHOUSE", str(walk.settings.warehouse))
+    pair = (f"open@{SECOND}", f"open@{THIRD}", "--scenario", "shop")
+    assert cli.main(["diff", *pair]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("A is the parent of B.")
+    assert "embedding.weight_RD" in shown
+    assert cli.main(["diff", *pair, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["weights"][-1]["name"] == "all"
+    assert cli.main(["diff", "zz", "yy"]) == 2
+
+
+def test_run_and_status_say_who_was_kept_out_and_what_scores_instead(
+    walk: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish.refresh_catalogue(walk)
+    report.outcome(Request(walk, LINES), [FIRST, THIRD], as_json=False)
+    shown = capsys.readouterr().out
+    stands = version(walk, "closed", FIRST).version
+    assert f"Gate: open of {FIRST}: promoted, there was no baseline" in shown
+    assert f"Gate: closed of {THIRD}: rejected, auc_drop of click" in shown
+    assert f"{FOURTH} is scored with {stands[:8]} of {FIRST}" in shown
+    assert f"Gate: open of {THIRD}" not in shown
+    report.status(Request(walk, LINES), as_json=True)
+    told = {one["line"]: one for one in json.loads(capsys.readouterr().out)["gate"]}
+    assert told["closed"]["stands"] == {"version": stands, "day": str(FIRST)}
+    assert told["open"]["decision"] == "promoted"
