@@ -147,11 +147,11 @@ RUNS = Table(
     columns={
         "dt": "Logical date that the run was about.",
         "run_key": "Hash of all generations of the run; equal runs have equal keys.",
-        "stage": "read, view, sample, validate, train, gate, score or publish.",
+        "stage": "read, view, sample, validate, train, gate, score or publish; or override.",
         "table": "Table that the stage wrote.",
         "part": "Partition that it wrote: its day and, where there is one, its line or source.",
         "generation": "Key of what it wrote; file names begin with it.",
-        "state": "finished or failed.",
+        "state": "finished, failed, interrupted; accepted: an override.",
         "rows_in": "Rows read; null where rows are not passed on one by one.",
         "rows_out": "Rows written.",
         "quarantined": "Rows kept out.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -12,12 +13,16 @@ import duckdb
 from features.errors import CorruptInput, MissingLog, SchemaDrift
 from features.scenario import Source
 
+_PATTERN = re.compile(r"[*?\[]")
+
 
 def raw_files(source: Source, root: Path, day: date) -> list[Path]:
     """The delivered files of a source for a day, sorted; names that begin with ``.`` or ``_`` are left out.
 
     Raises:
         MissingLog: there is none.
+        CorruptInput: a name that engines would take for a pattern of other names, or a link that leads out of
+            the root.
     """
     pattern = source.files.format(day=day.isoformat())
     found = sorted(p for p in root.glob(pattern) if p.is_file() and not p.name.startswith((".", "_")))
@@ -27,6 +32,14 @@ def raw_files(source: Source, root: Path, day: date) -> list[Path]:
             f"no file matches {root / pattern}",
             "deliver the day's log or correct the log root in the settings",
         )
+    home = root.resolve()
+    for file in found:
+        if _PATTERN.search(str(file)):
+            step = "rename it; until then nothing of the day is read"
+            raise CorruptInput(str(file), "its path holds one of * ? [, which stand for other names", step)
+        if not (real := file.resolve()).is_relative_to(home):
+            step = "put the file itself there, or set the log root to the folder that holds all of them"
+            raise CorruptInput(str(file), f"a link out of the log root, to {real}", step)
     return found
 
 

@@ -7,6 +7,7 @@ from features.promotion import GATE, PROMOTIONS
 from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
+from features.validation.bands import QUALITY
 from features.validation.drift import DRIFT
 from flows.catalog import CatalogView
 
@@ -26,6 +27,7 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         CatalogView("samples", samples(scenario)),
         CatalogView("metrics_daily", METRICS),
         CatalogView("drift_daily", DRIFT),
+        CatalogView("quality_daily", QUALITY),
         CatalogView("completeness", COMPLETENESS),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),

@@ -21,11 +21,12 @@ from flows import logs
 from flows.compare import diff
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
-from flows.options import Config, Debug, Json, Recipe, Scenario, examples
+from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenario, examples
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
 from flows.standings import promote, rollback
+from flows.sweep import sweep
 from flows.upkeep import check, maintain, verify
 
 if TYPE_CHECKING:
@@ -79,12 +80,15 @@ def demo(config: Config = None, debug: Debug = False, as_json: Json = False) -> 
     epilog=examples(
         "funnelcast run --date 2022-04-25",
         "funnelcast run --date yesterday --recipe esmm --recipe ple",
+        'funnelcast run --date 2022-04-25 --override volume.click --reason "half of the clients were down"',
         "15 6 * * *  funnelcast run --date yesterday --config /srv/funnelcast.toml     (crontab)",
     )
 )
 def run(
     date: Annotated[str, typer.Option(help="Logical date, such as 2022-04-25, or: yesterday.")],
     recipe: Recipe = None,
+    override: Override = None,
+    reason: Reason = None,
     scenario: Scenario = None,
     config: Config = None,
     debug: Debug = False,
@@ -94,12 +98,13 @@ def run(
 
     A finished day is left alone; a killed run is resumed where it stopped.
     """
-    from flows import report
+    from flows import overrides, report
     from flows.work import work
 
     request = _open(config, scenario, recipe, debug, as_json)
     day = _day(date, request.house.scenario.zone)
     days = request.days(day, day)
+    overrides.answer_for(request.house, day, override, reason)
     work(request, days, _text(config), debug)
     report.outcome(request, days, as_json)
 
@@ -175,9 +180,12 @@ def sql(
     """Ask the published tables; read-only."""
     from flows import report
     from flows.query import ask
+    from flows.room import BESIDE, bounded
 
     house = _house(config, scenario, debug, as_json)
-    report.answer(ask(house, query), Format.json if as_json else output, limit)
+    with bounded(house.settings.memory_bytes + BESIDE):
+        found = ask(house, query)
+    report.answer(found, Format.json if as_json else output, limit)
 
 
 @app.command(
@@ -209,17 +217,9 @@ def features(
 
 
 app.command(
-    epilog=examples(
-        'funnelcast promote esmm --reason "the drop is the new home page, seen by all"',
-        'funnelcast promote ple --day 2022-05-02 --reason "labels were late, not wrong"',
-    )
+    epilog=examples('funnelcast promote esmm --day 2022-05-02 --reason "labels were late, not wrong"')
 )(promote)
-app.command(
-    epilog=examples(
-        'funnelcast rollback esmm --reason "pcvr of new items doubled"',
-        'funnelcast rollback esmm --to 431415ee --reason "last version before the outage"',
-    )
-)(rollback)
+app.command(epilog=examples('funnelcast rollback esmm --reason "pcvr of new items doubled"'))(rollback)
 app.command(
     epilog=examples("funnelcast diff 431415ee a0b1ef30", "funnelcast diff esmm@2022-05-02 esmm@2022-05-03")
 )(diff)
@@ -230,6 +230,9 @@ app.command(
     epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
 )(simulate)
 app.command(epilog=examples("funnelcast oracle", "funnelcast oracle --json > regret.json"))(oracle)
+app.command(
+    epilog=examples("funnelcast sweep esmm", "funnelcast sweep ple --rate 1 --rate 2 --of embedding --json")
+)(sweep)
 app.command(epilog=examples("funnelcast explain", "funnelcast explain E404"))(explain)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.harmless import json_line
 from flows.query import Answer, as_text, ask, exists, relative
 
 if TYPE_CHECKING:
@@ -167,17 +167,21 @@ def status(request: Request, as_json: bool) -> None:
     from flows.day import STAGES, available_days, pending
     from flows.descendants import stale
     from flows.gate_report import newest, worth_telling
+    from flows.stages.quality import blocked_days
 
     house = request.house
     days = {day: pending(house, day, request.lines) for day in available_days(house)}
     old = stale(house, days, request.lines)
+    blocked = blocked_days(house, days)
     scored = ask(house, _SCORED).rows[0][0] if exists(house) else None
     refused: dict[dt.date, dict[str, int]] = {}
     for day, reason, count in ask(house, _REFUSED).rows if exists(house) else ():
         refused.setdefault(day, {})[reason] = count
     if as_json:
         told = [
-            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} | _stale(old.get(day))
+            {"day": day, "pending": todo, "quarantined": refused.get(day, {})}
+            | _stale(old.get(day))
+            | ({"blocked": blocked[day]} if day in blocked else {})
             for day, todo in days.items()
         ]
         _dump(
@@ -195,7 +199,13 @@ def status(request: Request, as_json: bool) -> None:
     for day, names in days.items():
         trained = stages.index("train") if day in old else len(stages)
         marks = [
-            "to do" if stage in names else "stale" if place >= trained else "done"
+            "blocked"
+            if day in blocked and stage == "validate"
+            else "to do"
+            if stage in names
+            else "stale"
+            if place >= trained
+            else "done"
             for place, stage in enumerate(stages)
         ]
         table.add_row(str(day), *marks, f"{sum(refused.get(day, {}).values()):,}")
@@ -208,6 +218,8 @@ def status(request: Request, as_json: bool) -> None:
     for line in worth_telling(newest(house, list(days), request.lines)):
         _say(line)
     _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
+    for day, why in blocked.items():
+        _say(f"Blocked: {day}, {'; '.join(why)}. See funnelcast explain E412.")
     if old:
         _say(f"Stale: models that descend from {min(old.values())}, which is to be trained anew.")
     if todo := [day for day, names in days.items() if names or day in old]:
@@ -255,7 +267,7 @@ def _stale(ancestor: dt.date | None) -> dict[str, dt.date]:
 def _table(title: str | None, *headings: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for heading in headings:
-        table.add_column(Text(heading))  # Text: column names of a query are not markup
+        table.add_column(Text(as_text(heading)))  # Text: column names of a query are not markup
     return table
 
 
@@ -271,4 +283,4 @@ def _say(line: str) -> None:
 
 
 def _dump(value: object) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))
+    print(json_line(value))

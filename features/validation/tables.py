@@ -19,6 +19,7 @@ from features.encode import CLIP
 from features.encodings import Dense
 from features.scenario import Scenario, Source
 from features.tables import Table
+from features.validation.bands import OUTCOMES, RULES
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
 from features.view import Attributes, Feature, History, LastEvents
@@ -208,6 +209,14 @@ def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish("dt", *draft.table.sort_by)
 
 
+def _quality(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    draft.needs("table", "rule", "column", "level", "rows", "reference_days", "outcome")
+    draft.limit("rule", {"check": {"known": lambda column: column.is_in(RULES)}})
+    draft.limit("outcome", {"check": {"known": lambda column: column.is_in(OUTCOMES)}})
+    return draft.finish("dt", *draft.table.sort_by)
+
+
 #: What the ledger says of how a run ended.
 STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
@@ -224,6 +233,7 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "runs": _runs,
     "completeness": _completeness,
     "drift_daily": _drift,
+    "quality_daily": _quality,
 }
 
 

@@ -4,7 +4,8 @@ Two sets of rows. Fresh ones, which the challenger has just learned and the cham
 challenger has the advantage, so whoever loses there has learned badly. Earlier ones, which the champion
 learned on its last day: both know them, the champion more recently, and a challenger that a day of wrong
 labels has taught loses there. No row is left that neither has learned; the day after brings them, and
-``metrics_daily`` holds what the version was worth on them.
+``metrics_daily`` holds what the version was worth on them. A line that reads labels while they are open has
+read those of late objectives before, champion and challenger alike.
 
 Letters: N rows, K objectives.
 """
@@ -13,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
 
 from features.batches import blocks, fresh_rows, targets
-from features.calendar import day_of
 from features.encode import Encoder
 from features.funnel import Funnel, ScoreColumn
 from features.schemas import samples
@@ -30,6 +30,7 @@ from flows.house import House
 from flows.limits import Gate
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of
+from flows.stages.train import sample_days
 from flows.stages.version import Version, load
 from models.line import Line
 from models.metrics import auc, log_loss, pcoc, rmse
@@ -77,9 +78,7 @@ def since(house: House, day: date, champion: Version | None) -> datetime:
 
 def judged_days(house: House, day: date, champion: Version | None) -> list[date]:
     """Days of exposure whose labels may have become final from then on until the end of ``day``."""
-    first = day_of(since(house, day, champion), house.scenario.zone)
-    first -= timedelta(days=house.scenario.restated_days)
-    return [known for known in house.store.days(samples(house.scenario)) if first <= known <= day]
+    return sample_days(house, day, since(house, day, champion))
 
 
 def evidence(

@@ -18,6 +18,7 @@ from features.schemas import COMPLETENESS, events, rollup, samples, scores
 from features.schemas import view as view_table
 from features.staging import Staged
 from features.tables import Table
+from features.validation.bands import QUALITY
 from features.validation.contract import BLOCK, breaches
 from features.validation.drift import DRIFT
 from features.validation.leakage import copies
@@ -84,7 +85,7 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, GATE, PROMOTIONS, DRIFT, QUARANTINE, RUNS),
+        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, GATE, PROMOTIONS, DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 
 
