@@ -216,9 +216,7 @@ def features(
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
 
 
-app.command(
-    epilog=examples('funnelcast promote esmm --day 2022-05-02 --reason "labels were late, not wrong"')
-)(promote)
+app.command(epilog=examples('funnelcast promote esmm --day 2022-05-02 --reason "labels were late"'))(promote)
 app.command(epilog=examples('funnelcast rollback esmm --reason "pcvr of new items doubled"'))(rollback)
 app.command(
     epilog=examples("funnelcast diff 431415ee a0b1ef30", "funnelcast diff esmm@2022-05-02 esmm@2022-05-03")
