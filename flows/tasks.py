@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from deltalake.exceptions import CommitFailedError
@@ -63,32 +64,19 @@ def run_stage(
     return records
 
 
-def run_stage_alone(
-    stage: str,
+def run_stages_alone(
+    stages: Sequence[str],
     date: dt.date | None,
     scenario: str | None,
     recipes: list[str] | None,
     config: str | None,
-    *,
-    before: tuple[str, ...] = (),
 ) -> str:
-    """The body of a flow that is one stage of one logical date; what it says when it is done.
-
-    Args:
-        stage: its name.
-        date: logical date; ``None``: the one that is scheduled.
-        scenario: as of ``Request.open``.
-        recipes: as of ``Request.open``.
-        config: as of ``Request.open``.
-        before: stages that it takes along, in order.
-    """
+    """The body of a flow that is some stages of one logical date; what it says when it is done."""
     request = Request.open(config, scenario, recipes)
     day = request.logical_date(date, scheduled_time())
     with holding(request.house, day):
-        for earlier in before:
-            run_stage(earlier, day, scenario, list(request.lines), config)
-        records = run_stage(stage, day, scenario, list(request.lines), config)
-    return f"{stage} of {day}: {len(records)} partitions"
+        records = [run_stage(stage, day, scenario, list(request.lines), config) for stage in stages]
+    return f"{' and '.join(stages)} of {day}: {sum(map(len, records))} partitions"
 
 
 @task(name="day", task_run_name="{day}", **_RETRIED)
