@@ -49,6 +49,17 @@ ERRORS = (
         example="E201 UsageError: recipe 'esm': unknown, did you mean 'esmm'?. Next: ...",
     ),
     Entry(
+        code="E301",
+        name="GateBlocked",
+        exit=3,
+        when="the gate kept a version out, and the recipe says `refuse` or no version stood before it",
+        stays="Everything, the version and its judgement too. Nothing is published for the next day; what "
+        "was published before stays in place.",
+        do="Ask the table `gate` which check failed; correct the cause and run the day again, or let the "
+        "version pass with `funnelcast promote`.",
+        example="E301 GateBlocked: gate of 2026-03-28: esmm rejected (auc_drop of click ...), ... Next: ...",
+    ),
+    Entry(
         code="E401",
         name="MissingLog",
         exit=4,
@@ -70,9 +81,10 @@ ERRORS = (
         code="E403",
         name="CorruptInput",
         exit=4,
-        when="a raw file is no readable Parquet",
+        when="a raw file is no readable Parquet, a link out of the log root, or named with one of `* ? [`",
         stays="Everything; of the day nothing was read. Other days are unaffected.",
-        do="Deliver the file again: it is cut off, empty or something else.",
+        do="Deliver the file again: it is cut off, empty or something else. A link out of the log root: "
+        "put the file itself there, or set the log root to the folder that holds all of them.",
         example="E403 CorruptInput: click/dt=2026-03-28/part-0.parquet: No magic bytes found. Next: ...",
     ),
     Entry(
@@ -149,6 +161,18 @@ ERRORS = (
         stays=_BEFORE + " No model version was written: what is published goes on serving.",
         do="Look at the batch or the column that is named; a smaller learning rate if the loss explodes.",
         example="E411 NotFinite: user_value, sum of amount_cents: NaN. Next: ...",
+    ),
+    Entry(
+        code="E412",
+        name="BlockedDay",
+        exit=4,
+        when="a figure of a day, or of one before it, lies outside a band of level block",
+        stays="What was read, viewed and sampled of the day, and its figures (`quality_daily`). No model was "
+        "trained; yesterday's scores stay published.",
+        do="Deliver the day again. If it is as it should be, answer for it: `funnelcast run --date DAY "
+        "--override RULE --reason TEXT`; the ledger keeps who, when and why.",
+        example="E412 BlockedDay: data of 2026-03-28: volume.click: 45, expected 88.8 to 2,220 (usual 444 of "
+        "7 days); no model was trained, the scores of 2026-03-28 stay. Next: ...",
     ),
     Entry(
         code="E501",

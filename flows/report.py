@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.harmless import json_line
 from flows.query import Answer, as_text, ask, exists, relative
 
 if TYPE_CHECKING:
@@ -48,15 +48,22 @@ _EXAMPLE = (
 )
 
 
-def outcome(house: House, days: Sequence[dt.date], as_json: bool) -> None:
-    """The quality of some days, and where their tables are."""
+def outcome(request: Request, days: Sequence[dt.date], as_json: bool) -> None:
+    """The quality of some days, what the gate decided, and where their tables are."""
+    from flows.gate_report import judged, worth_telling
+
+    house = request.house
     found, passes = quality(house, days), per_pass(house, days)
+    decided = list(judged(house, days, request.lines))
     if as_json:
         told = {"days": days, "tables": str(house.store.root), "quality": _records(found)}
+        told |= {"gate": [one.record() for one in decided]}
         _dump(told | ({"passes": _records(passes)} if passes.rows else {}))
         return
     show_quality(found)
     show_per_pass(passes)
+    for line in worth_telling(decided):
+        _say(line)
     _say(f"Tables: {relative(house.store.root)}   catalogue: {relative(house.catalog)}")
     _say('Ask them: funnelcast sql "FROM scores_latest LIMIT 5"')
 
@@ -159,27 +166,46 @@ def status(request: Request, as_json: bool) -> None:
     """Days by stages, the last scored day, and rows kept out by reason."""
     from flows.day import STAGES, available_days, pending
     from flows.descendants import stale
+    from flows.gate_report import newest, worth_telling
+    from flows.stages.quality import blocked_days
 
     house = request.house
     days = {day: pending(house, day, request.lines) for day in available_days(house)}
     old = stale(house, days, request.lines)
+    blocked = blocked_days(house, days)
     scored = ask(house, _SCORED).rows[0][0] if exists(house) else None
     refused: dict[dt.date, dict[str, int]] = {}
     for day, reason, count in ask(house, _REFUSED).rows if exists(house) else ():
         refused.setdefault(day, {})[reason] = count
     if as_json:
         told = [
-            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} | _stale(old.get(day))
+            {"day": day, "pending": todo, "quarantined": refused.get(day, {})}
+            | _stale(old.get(day))
+            | ({"blocked": blocked[day]} if day in blocked else {})
             for day, todo in days.items()
         ]
-        _dump({"scenario": house.scenario.name, "lines": request.lines, "scores": scored, "days": told})
+        _dump(
+            {
+                "scenario": house.scenario.name,
+                "lines": request.lines,
+                "scores": scored,
+                "days": told,
+                "gate": [one.record() for one in newest(house, list(days), request.lines)],
+            }
+        )
         return
     stages = [stage.name for stage in STAGES]
     table = _table(f"{house.scenario.name}: {', '.join(request.lines)}", "day", *stages, "quarantined")
     for day, names in days.items():
         trained = stages.index("train") if day in old else len(stages)
         marks = [
-            "to do" if stage in names else "stale" if place >= trained else "done"
+            "blocked"
+            if day in blocked and stage == "validate"
+            else "to do"
+            if stage in names
+            else "stale"
+            if place >= trained
+            else "done"
             for place, stage in enumerate(stages)
         ]
         table.add_row(str(day), *marks, f"{sum(refused.get(day, {}).values()):,}")
@@ -189,7 +215,11 @@ def status(request: Request, as_json: bool) -> None:
         reasons.update(counts)
     if reasons:
         _say("Quarantined by reason: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
+    for line in worth_telling(newest(house, list(days), request.lines)):
+        _say(line)
     _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
+    for day, why in blocked.items():
+        _say(f"Blocked: {day}, {'; '.join(why)}. See funnelcast explain E412.")
     if old:
         _say(f"Stale: models that descend from {min(old.values())}, which is to be trained anew.")
     if todo := [day for day, names in days.items() if names or day in old]:
@@ -237,7 +267,7 @@ def _stale(ancestor: dt.date | None) -> dict[str, dt.date]:
 def _table(title: str | None, *headings: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for heading in headings:
-        table.add_column(Text(heading))  # Text: column names of a query are not markup
+        table.add_column(Text(as_text(heading)))  # Text: column names of a query are not markup
     return table
 
 
@@ -253,4 +283,4 @@ def _say(line: str) -> None:
 
 
 def _dump(value: object) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))
+    print(json_line(value))

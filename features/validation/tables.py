@@ -13,11 +13,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from features.encode import CLIP
 from features.encodings import Dense
 from features.scenario import Scenario, Source
 from features.tables import Table
+from features.validation.bands import OUTCOMES, RULES
+from features.validation.calibrated import evidence, knots, twins
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
 from features.view import Attributes, Feature, History, LastEvents
@@ -55,6 +58,9 @@ def _events(draft: Draft, scenario: Scenario, name: str) -> Contract:
         draft.needs(*_KEYS)
     for instant in ("exposed_at", "occurred_at", "arrived_at"):
         draft.limit(instant, _YEARS)
+    for field in source.schema:  # a number that is none came from outside; it is in no sum and no model
+        if pa.types.is_floating(field.type):
+            draft.limit(field.name, {}, "quarantine")
     told = [v for v in scenario.views if isinstance(v.source, History) and v.source.source == source.name]
     _days(draft, source, skewed="quarantine" if told else "warn")
     # What impressions bring along and what a history tells reaches the samples without a snapshot between.
@@ -142,6 +148,7 @@ def _scores(draft: Draft, scenario: Scenario, name: str) -> Contract:
     for score in scenario.funnel.score_columns:
         limits = {"min": 0.0, "max": 1.0} if score.kind == "binary" else {}
         draft.limit(score.name, {**limits, "nullable": False})
+    twins(draft, scenario)
     return draft.finish("dt", "line", "user_id", "item_id", "request_id")
 
 
@@ -204,6 +211,22 @@ def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish("dt", *draft.table.sort_by)
 
 
+def _quality(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    draft.needs("table", "rule", "column", "level", "rows", "reference_days", "outcome")
+    draft.limit("rule", {"check": {"known": lambda column: column.is_in(RULES)}})
+    draft.limit("outcome", {"check": {"known": lambda column: column.is_in(OUTCOMES)}})
+    return draft.finish("dt", *draft.table.sort_by)
+
+
+def _foretold(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    optional = {"segment", "ratio"}
+    draft.needs(*(column for column in draft.table.schema.names if column not in optional))
+    draft.rule("seen_among_positives", pl.col("seen").is_between(0, pl.col("positives")))
+    return draft.finish("dt", *draft.table.sort_by)
+
+
 #: What the ledger says of how a run ended.
 STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
@@ -216,10 +239,14 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "id_maps": _id_maps,
     "models": _models,
     "metrics_daily": _metrics,
+    "calibration_daily": evidence,
+    "calibrators": knots,
     "quarantine": _quarantine,
     "runs": _runs,
     "completeness": _completeness,
     "drift_daily": _drift,
+    "quality_daily": _quality,
+    "completeness_daily": _foretold,
 }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import sql
 from features.calendar import calendar, days_between
-from features.contracts import check_raw, raw_files
+from features.contracts import blaming, check_raw, raw_files, readable_together
 from features.engine import connect
 from features.errors import EmptyLog, MissingLog, TooManyQuarantined
 from features.fingerprint import file_sha256, fingerprint
@@ -27,6 +27,7 @@ from flows.house import House
 from flows.stages.keep import keep
 from flows.stages.quarantine import kept, quarantine
 from flows.stages.record import StageRecord
+from flows.stages.redelivery import NOT_READ, read_before, warn_of_columns, with_changes
 from flows.stages.settle import Built, Plan, code, live, repeated
 
 STAGE = "read"
@@ -75,8 +76,8 @@ def read(house: House, source: Source, day: date) -> tuple[StageRecord, ...]:
     assert files is not None  # noqa: S101 - without files, the source was satisfied or refused
     plan = _plan(house, source, day, files)
     with connect(house.limits) as connection:
-        warnings = check_raw(connection, source, files)
-        counts = _query(connection, house, source, day, files)
+        strange = check_raw(connection, source, files)
+        counts = _query(connection, house, source, day, readable_together(files, strange, source))
         rows_in = sum(counts.values())
         if source.role == "impression" and rows_in == 0:
             raise EmptyLog(
@@ -95,9 +96,12 @@ def read(house: House, source: Source, day: date) -> tuple[StageRecord, ...]:
             rows_in=rows_in,
             deduplicated=counts.get(DUPLICATE, 0),
             quarantined=refused,
-            notes={"files": [file.name for file in files], "warnings": warnings},
+            notes={"files": [file.name for file in files], NOT_READ: strange},
         )
-        return (*quarantined, keep(house, plan, lambda: built))
+        warn_of_columns(house, source, day, strange)
+        before = read_before(house, source, day)
+        record = with_changes(house, source, day, before, keep(house, plan, lambda: built))
+        return (*quarantined, record)
 
 
 _REFUSED = """
@@ -183,7 +187,8 @@ def _query(
         **source.params,
     }
     bound = {name: value for name, value in values.items() if name in query.params}
-    connection.sql(query.text, params=bound).create("delivery")
+    with blaming(files):
+        connection.sql(query.text, params=bound).create("delivery")
     return dict(connection.sql("SELECT verdict, count(*) FROM delivery GROUP BY verdict").fetchall())
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from features.batches import fresh_rows
-from features.bookkeeping import METRICS, MODELS
+from features.bookkeeping import CALIBRATION, METRICS, MODELS
 from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
@@ -22,11 +22,14 @@ from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
+from flows.stages.begin import begin, giver_of
+from flows.stages.calibrate import calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
-from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
+from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen
 from flows.stages.passes import Lesson, learn, partial_of
-from flows.stages.per_pass import keep_pass, with_passes
+from flows.stages.per_pass import keep_pass
+from flows.stages.prequential import judged
 from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
@@ -45,10 +48,13 @@ _ENCODING = (
     "features/id_lookup.py",
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
+_LATE = ("features/readings.py", "features/completeness.py", "flows/stages/late.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
+_SCORED = ("models/score.py", "flows/stages/evaluate.py", "flows/stages/prequential.py")
+_MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
+_EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, "flows/stages/train.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -63,8 +69,9 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     prepare()
     chosen = [recipes.get(house.scenario.name, name) for name in lines]
     for recipe in chosen:
-        if (parent := parent_of(house, recipe.name, day)) is not None:
-            refuse_other_features(house, parent, day)
+        base = parent_of(house, recipe.name, day) or giver_of(house, recipe, day)
+        if base is not None:
+            refuse_other_features(house, base, day)
     grown = grow_id_maps(house, day)
     return (grown, *(record for recipe in chosen for record in _train(house, day, recipe, grown.key)))
 
@@ -77,7 +84,8 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     for name in lines:
         recipe = recipes.get(house.scenario.name, name)
         plan = plan_model(house, day, recipe, maps.key)
-        if _trained(house, plan) is None or live(house.store, plan_metrics(house, day, recipe)) is None:
+        measured = (plan_metrics(house, day, recipe), plan_evidence(house, day, recipe))
+        if _trained(house, plan) is None or any(live(house.store, one) is None for one in measured):
             return True
     return False
 
@@ -92,47 +100,64 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
+        **completeness_key(house, day, recipe),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
+    if parent is None and (giver := giver_of(house, recipe, day)) is not None:
+        inputs["handover"] = giver.version
     return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
 
 
 def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
-    """What the prequential metrics depend on: the version before the day, and the day's samples."""
+    """What the prequential metrics depend on: the version before the day, its curves, the day's samples."""
     parent = parent_of(house, recipe.name, day)
+    curves = None if parent is None else calibrator_version(house, parent.day, recipe)
     inputs = {
-        "model": parent.version if parent else "none",
+        **_judged_by(house, day, recipe, parent),
+        "calibrator": curves or "none",
         "code": code(*_MEASURES, *_READS),
-        **_sample_keys(house, day, _since(house, day, parent)),
     }
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
 
 
+def plan_evidence(house: House, day: date, recipe: Recipe) -> Plan:
+    """What the evidence for calibration depends on: the version before the day, and the day's samples."""
+    parent = parent_of(house, recipe.name, day)
+    inputs = {**_judged_by(house, day, recipe, parent), "code": code(*_EVIDENCE, *_READS)}
+    return Plan(stage=STAGE, table=CALIBRATION, day=day, part=recipe.name, inputs=inputs)
+
+
+def _judged_by(house: House, day: date, recipe: Recipe, parent: Version | None) -> dict[str, str]:
+    since = _since(house, day, parent)
+    inputs = {"model": parent.version if parent else "none", **_sample_keys(house, day, since)}
+    if reads_open(recipe):
+        judge = unseen(house, recipe, since)
+        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
+    return inputs
+
+
 def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterator[StageRecord]:
     parent = parent_of(house, recipe.name, day)
-    metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
-    evaluated, trained = live(house.store, metrics), _trained(house, model)
-    if evaluated is not None and trained is not None:
-        yield repeated(metrics, evaluated)
+    metrics, evident = plan_metrics(house, day, recipe), plan_evidence(house, day, recipe)
+    model = plan_model(house, day, recipe, id_maps_key)
+    there = [(plan, found) for plan in (metrics, evident) if (found := live(house.store, plan)) is not None]
+    trained = _trained(house, model)
+    if trained is not None and len(there) == 2:
+        yield from (repeated(plan, found) for plan, found in there)
         yield repeated(model, trained)
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
-    rows = fresh_rows(
-        house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt"),
-        house.scenario,
-        since,
-        until,
-    )
-    line = load(house, recipe, parent)
-    yield keep(
-        house,
-        metrics,
-        lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
-    )
+    known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
+    rows = fresh_rows(known, house.scenario, since, until)
+    lesson = lesson_rows(house, day, recipe, known, since)
+    giver = giver_of(house, recipe, day) if parent is None else None
+    line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
+    yield from judged(house, recipe, line, parent, rows, since, metrics, evident)
+    learned = partial(_learn, house, day, recipe, line, parent, giver, lesson, model)
     if live(house.store, model) is not None and trained is None:
-        _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
-    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+        learned()  # its checkpoint was lost: the same bytes again
+    yield keep(house, model, learned)
     partial_of(house, model).discard()
 
 
@@ -153,6 +178,7 @@ def _learn(
     recipe: Recipe,
     line: Line,
     parent: Version | None,
+    giver: Version | None,
     rows: pl.LazyFrame,
     plan: Plan,
 ) -> Built:
@@ -165,10 +191,10 @@ def _learn(
         rows=rows,
         encoder=encoder,
         propensity=propensity_of(house, recipe, parent),
-        replayed=_replayed(house, day, recipe, parent),
+        replayed=replayed_rows(house, day, recipe, parent),
     )
-    if parent is not None:  # rows that changed owners since, also on days that this line left out
-        line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
+    if (base := parent or giver) is not None:  # rows that changed owners since, also on days left out
+        line.reset_rows(torch.from_numpy(encoder.rows_given_after(base.day)), recipe.seed)
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     between = partial(keep_pass, house.store.root / folder, line)
@@ -201,6 +227,8 @@ def _learn(
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
     notes: dict[str, object] = {"trained": report.trained}
+    if giver is not None:
+        lineage["handover"] = notes["handover"] = {"line": giver.line, "version": giver.version}
     if lesson.replayed is not None:
         found = lesson.replayed.select(pl.len()).collect(engine="streaming").item()
         begins = _replayed_since(house, day, recipe, parent)
@@ -233,16 +261,16 @@ def _replayed_since(house: House, day: date, recipe: Recipe, parent: Version | N
     return house.day_start(parent.day - timedelta(days=recipe.replay.days - 1))
 
 
-def _replayed(house: House, day: date, recipe: Recipe, parent: Version | None) -> pl.LazyFrame | None:
+def replayed_rows(house: House, day: date, recipe: Recipe, parent: Version | None) -> pl.LazyFrame | None:
     """Rows that are learned before the fresh ones; a line's first day has none."""
     if recipe.replay is None or parent is None:
         return None
     since = _replayed_since(house, day, recipe, parent)
-    known = house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt")
+    known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
     return replayed(known, house.scenario, recipe.replay, since, parent.watermark, day)
 
 
-def _sample_days(house: House, day: date, since: datetime) -> list[date]:
+def sample_days(house: House, day: date, since: datetime) -> list[date]:
     """Days of exposure whose labels may have become final after ``since`` and by the end of ``day``."""
     first = day_of(since, house.scenario.zone) - timedelta(days=house.scenario.restated_days)
     return [known for known in house.store.days(samples(house.scenario)) if first <= known <= day]
@@ -251,5 +279,5 @@ def _sample_days(house: House, day: date, since: datetime) -> list[date]:
 def _sample_keys(house: House, day: date, since: datetime) -> dict[str, str]:
     return {
         f"samples {exposed}": plan_sample(house, exposed, day).key
-        for exposed in _sample_days(house, day, since)
+        for exposed in sample_days(house, day, since)
     }

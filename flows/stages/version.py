@@ -10,8 +10,10 @@ from features.bookkeeping import MODELS
 from features.encode import Layout
 from features.errors import BadWarehouse, OtherFeatures
 from features.feature_set import FeatureSet
+from features.promotion import PROMOTIONS
 from flows.house import House
 from flows.recipes import Recipe
+from flows.stages.decisions import decision_of, entries, first_judged
 from models import checkpoint
 from models.batch import InputSpec
 from models.line import Line
@@ -42,21 +44,49 @@ class Version:
 
 
 def parent_of(house: House, line: str, day: date) -> Version | None:
-    """The version that training on ``day`` starts from: the line's newest of an earlier day.
+    """The version that training on ``day`` starts from: the one of the line that stands when it begins.
 
-    A day that was never run leaves a gap, which the next run closes: it learns all labels that became
-    final since its parent's watermark.
+    It is the newest one that was not kept out, or what somebody rolled back to. What it has not learned is
+    learned now: all labels that became final since its watermark, on days that were never run, too.
+
+    The decision about the newest day counts. Days before the line was first judged have none: there the
+    newest version stands, as it did then. From that day on, a version that was not judged stands nowhere.
     """
-    known = [earlier for earlier in house.store.days(MODELS, line=line) if earlier < day]
-    return version_of(house, line, known[-1]) if known else None
+    judged = house.store.days(PROMOTIONS)
+    for earlier in reversed([known for known in house.store.days(MODELS, line=line) if known < day]):
+        version = version_of(house, line, earlier)
+        if version is None:
+            continue
+        told = entries(house, line, earlier) if earlier in judged else ()
+        entry = decision_of(told, version.version)
+        if entry is None:
+            first = first_judged(house, line)
+            if first is None or earlier < first:
+                return version
+            continue
+        if entry.stands is None or entry.stands_day is None:
+            return None
+        stands = version_of(house, line, entry.stands_day)
+        if stands is not None and stands.version == entry.stands:
+            return stands
+        # that version is no more: what stood before may be
+    return None
 
 
 def version_of(house: House, line: str, day: date) -> Version | None:
-    """The line's version of a day."""
+    """The line's version of a day.
+
+    Raises:
+        BadWarehouse: its checkpoint lies outside the warehouse.
+    """
     found = house.store.generation(MODELS, day, line=line)
     if found is None:
         return None
     (row,) = house.store.scan(MODELS, [day], line=line).collect().rows(named=True)
+    folder = house.store.root / row["checkpoint"]
+    if not folder.resolve().is_relative_to(house.store.root):
+        step = "funnelcast verify says what else is wrong; remove the link, or run that day again"
+        raise BadWarehouse(f"model {line} of {day}", f"its checkpoint lies elsewhere, in {folder}", step)
     return Version(
         day=day,
         line=line,
@@ -64,7 +94,7 @@ def version_of(house: House, line: str, day: date) -> Version | None:
         watermark=row["watermark"],
         id_maps_key=row["id_maps_key"],
         features=None if row["features"] is None else FeatureSet.from_text(row["features"]),
-        folder=house.store.root / row["checkpoint"],
+        folder=folder,
     )
 
 
@@ -125,6 +155,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         averaging=recipe.averaging,
         products=products_dtype(recipe.products, device),
         negative_rates=recipe.sampling.negative_rates(house.scenario.funnel),
+        late=recipe.late,
         seed=recipe.seed,
         device=device,
     )

@@ -1,7 +1,7 @@
 -- grain:    user_id
 -- time:     none; the publisher took one snapshot of the users, which holds for all days
 -- raw:      user_features_pure
--- verdict:  null for a user; DUPLICATE for a copy; NULL_KEY without an id
+-- verdict:  null for a user; DUPLICATE for a copy; NULL_KEY without an id; BAD_NUMBER where a code is NaN or infinite
 -- why:      -124 is the log's way to say that a flag is not known; one-hot codes are whole numbers stored as
 --           doubles wherever one of them is null
 SELECT
@@ -17,7 +17,7 @@ SELECT
     onehot_feat1,
     onehot_feat2,
     onehot_feat3,
-    onehot_feat4::BIGINT AS onehot_feat4,
+    TRY_CAST(onehot_feat4 AS BIGINT) AS onehot_feat4,
     onehot_feat5,
     onehot_feat6,
     onehot_feat7,
@@ -25,14 +25,17 @@ SELECT
     onehot_feat9,
     onehot_feat10,
     onehot_feat11,
-    onehot_feat12::BIGINT AS onehot_feat12,
-    onehot_feat13::BIGINT AS onehot_feat13,
-    onehot_feat14::BIGINT AS onehot_feat14,
-    onehot_feat15::BIGINT AS onehot_feat15,
-    onehot_feat16::BIGINT AS onehot_feat16,
-    onehot_feat17::BIGINT AS onehot_feat17,
+    TRY_CAST(onehot_feat12 AS BIGINT) AS onehot_feat12,
+    TRY_CAST(onehot_feat13 AS BIGINT) AS onehot_feat13,
+    TRY_CAST(onehot_feat14 AS BIGINT) AS onehot_feat14,
+    TRY_CAST(onehot_feat15 AS BIGINT) AS onehot_feat15,
+    TRY_CAST(onehot_feat16 AS BIGINT) AS onehot_feat16,
+    TRY_CAST(onehot_feat17 AS BIGINT) AS onehot_feat17,
     CASE
         WHEN user_id IS NULL THEN 'NULL_KEY'
+        WHEN NOT isfinite(onehot_feat4) OR NOT isfinite(onehot_feat12) OR NOT isfinite(onehot_feat13)
+            OR NOT isfinite(onehot_feat14) OR NOT isfinite(onehot_feat15) OR NOT isfinite(onehot_feat16)
+            OR NOT isfinite(onehot_feat17) THEN 'BAD_NUMBER'
         WHEN row_number() OVER (PARTITION BY user_id ORDER BY raw) > 1 THEN 'DUPLICATE'
     END AS verdict,
     CAST(raw AS VARCHAR) AS row_text
