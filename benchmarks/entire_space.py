@@ -219,15 +219,15 @@ def told(part: Part) -> str:
 def main() -> None:
     """Print the table and how the aims are met."""
     parser = argparse.ArgumentParser(description="Entire-space methods on funnels whose truth is known.")
-    parser.add_argument("--users", type=int, default=5000, help="of a world (5000)")
-    parser.add_argument("--items", type=int, default=1000, help="of a world (1000)")
+    parser.add_argument("--users", type=int, default=4000, help="of a world (4000)")
+    parser.add_argument("--items", type=int, default=800, help="of a world (800)")
     parser.add_argument("--rows", type=int, default=400_000, help="impressions to learn (400000)")
     parser.add_argument("--test", type=int, default=200_000, help="fresh impressions (200000)")
     parser.add_argument("--click", type=float, default=-2.0, help="logit of an average click (-2)")
     parser.add_argument("--buy", type=float, default=-3.5, help="logit of an average conversion (-3.5)")
     parser.add_argument("--spread", type=float, default=1.0, help="deviation of both logits (1)")
     parser.add_argument("--selection", type=float, nargs="+", default=[0.4], help="correlation of both (0.4)")
-    parser.add_argument("--affinity", type=float, default=0.05, help="share of a pair's own in it (0.05)")
+    parser.add_argument("--affinity", type=float, default=0.02, help="share of a pair's own in it (0.02)")
     parser.add_argument("--tail", type=float, default=0.0, help="exponent of the items' popularity (0)")
     parser.add_argument("--worlds", type=int, default=5, help="seeds (5)")
     parser.add_argument("--first-world", type=int, default=0, help="number of the first (0)")
