@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -32,10 +33,13 @@ from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, repeated
+from flows.stages.unlearned import taught, untaught
 from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.line import Line
 from models.machine import prepare
+
+log = logging.getLogger("funnelcast.train")
 
 STAGE = "train"
 _ENCODING = (
@@ -48,7 +52,7 @@ _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
 _MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py", "flows/stages/unlearned.py")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -92,6 +96,7 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
+        **({"untaught": canonical(days)} if (days := _untaught(house, day)) else {}),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
@@ -124,6 +129,7 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         since,
         until,
     )
+    learned = taught(house, rows, untaught(house, day))
     line = load(house, recipe, parent)
     yield keep(
         house,
@@ -131,8 +137,10 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
     )
     if live(house.store, model) is not None and trained is None:
-        _learn(house, day, recipe, line, parent, rows, model)  # its checkpoint was lost: the same bytes again
-    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, rows, model))
+        _learn(
+            house, day, recipe, line, parent, learned, model
+        )  # its checkpoint was lost: the same bytes again
+    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, learned, model))
     partial_of(house, model).discard()
 
 
@@ -201,6 +209,10 @@ def _learn(
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
     notes: dict[str, object] = {"trained": report.trained}
+    if left_out := _untaught(house, day):
+        notes["untaught"] = left_out
+        days = "; ".join(f"{name} of {', '.join(of)}" for name, of in left_out.items())
+        log.warning("%s of %s: not learned, no label is positive: %s", recipe.name, day, days)
     if lesson.replayed is not None:
         found = lesson.replayed.select(pl.len()).collect(engine="streaming").item()
         begins = _replayed_since(house, day, recipe, parent)
@@ -219,6 +231,10 @@ _TYPES = {
     "steps": pl.Int64(),
     "parameters": pl.Int64(),
 }
+
+
+def _untaught(house: House, day: date) -> dict[str, list[str]]:
+    return {name: [day.isoformat() for day in days] for name, days in untaught(house, day).items()}
 
 
 def _since(house: House, day: date, parent: Version | None) -> datetime:
