@@ -91,7 +91,7 @@ def metrics(house: House, objective: str) -> dict[tuple[str, str], tuple[float |
 
 
 def newly_final(house: House) -> dict[str, pl.DataFrame]:
-    """Samples with a label final since the first day's end: its last hours, and the second day but its own."""
+    """Samples whose label became final on the second day: of the hours before it, and all but its last."""
     shown = house.store.scan(samples(SCENARIO), [FIRST, SECOND]).collect()
     hours = (pl.col("exposed_at") - house.day_start(SECOND)).dt.total_microseconds() / 3.6e9
     open_for = {"click": 2, "conversion": 3}  # windows of an hour each, and an hour of lateness
