@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := $(VENV)-audit
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check setup clean
+.PHONY: demo test test-slow audit check setup clean
 
 demo: $(READY)  ## run the shipped KuaiRand days and show what came out
 	@$(BIN)/funnelcast demo
@@ -19,6 +20,11 @@ test: $(READY)  ## style, types, import contracts and the tests
 test-slow: $(READY)  ## what starts servers or runs for minutes
 	$(BIN)/pytest -m slow
 
+audit: requirements.lock  ## ask the advisory service for known faults of the locked packages; needs a network
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
+	$(AUDIT)/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --desc
+
 setup: $(READY)  ## create the environment
 
 $(READY): requirements.lock pyproject.toml
@@ -30,4 +36,4 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 clean:  ## remove the environment and everything that a demo wrote
-	rm -rf $(VENV) warehouse
+	rm -rf $(VENV) $(AUDIT) warehouse

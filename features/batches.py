@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from features.encode import Encoder
-from features.funnel import Objective
+from features.funnel import Funnel, Objective
 from features.labels import newly_final
 from features.sampling.base import Propensity, Sampling
 from features.sampling.everything import Everything
@@ -96,14 +96,24 @@ def training_batches(
 def targets(frame: pl.DataFrame, scenario: Scenario) -> dict[str, np.ndarray]:
     """What is learned, training masks and weights of a block, objectives in the funnel's order.
 
-    ``y`` holds the label of a binary objective, 0 or 1, and of a value the sum in its own unit.
+    ``y`` holds the label of a binary objective, 0 or 1, and of a value the sum in its own unit. Of rows of
+    ``features.readings.open_rows`` also ``open``, ``again`` (B, K) bool and ``complete`` (B, K) float32.
     """
     funnel = scenario.funnel
-    return {
+    told = {
         "y": np.stack([_target(frame, o) for o in funnel], axis=1).astype(np.float32),
-        "trains": np.stack([frame[f"trains_{o.name}"].to_numpy() for o in funnel], axis=1).astype(np.bool_),
+        "trains": _stacked(frame, funnel, "trains").astype(np.bool_),
         "weight": frame["weight"].to_numpy().astype(np.float32),
     }
+    if f"open_{funnel.names[0]}" not in frame.columns:
+        return told
+    how = {name: _stacked(frame, funnel, name) for name in ("open", "again", "complete")}
+    return {**told, **how}
+
+
+def _stacked(frame: pl.DataFrame, funnel: Funnel, what: str) -> np.ndarray:
+    """Columns ``<what>_<objective>`` side by side, (B, K)."""
+    return np.stack([frame[f"{what}_{o.name}"].to_numpy() for o in funnel], axis=1)
 
 
 def _target(frame: pl.DataFrame, objective: Objective) -> np.ndarray:

@@ -58,7 +58,7 @@ def expected(
 ) -> pl.LazyFrame:
     """Add ``completeness_*`` of one objective to rows: 1 where final, F of their age where there is a curve.
 
-    Rows come back once each, in any order. Null where the label is open and nothing is known of such labels
+    Rows come back once each, in their order. Null where the label is open and nothing is known of such labels
     yet. A value of the segment without a curve of its own takes that of all.
 
     Args:
@@ -74,11 +74,38 @@ def expected(
     if curves is None:
         known = pl.when(final).then(pl.lit(1.0, dtype=pl.Float32))
         return rows.with_columns(known.alias(objective.completeness))
-    age = pl.lit(watermark) - pl.col("exposed_at")
+    rows = at_age(rows, curves, scenario, objective, pl.lit(watermark) - pl.col("exposed_at"), "_f")
+    value = pl.when(final).then(1.0).otherwise(pl.col("_f"))
+    return rows.with_columns(value.cast(pl.Float32).alias(objective.completeness)).drop("_f")
+
+
+def at_age(
+    rows: pl.LazyFrame,
+    curves: pl.LazyFrame,
+    scenario: Scenario,
+    objective: Objective,
+    age: pl.Expr,
+    name: str,
+) -> pl.LazyFrame:
+    """Add F of an objective at an age of each row, Float64; null where there is no curve.
+
+    Rows come back once each, in their order.
+
+    Args:
+        rows: with the objective's segment.
+        curves: rows of the table ``completeness``.
+        scenario: declares how long labels are open.
+        objective: the objective.
+        age: a duration since the exposure.
+        name: of the new column.
+    """
+    total = open_for(scenario, objective)
     own = curves.filter(pl.col("objective") == objective.name)
     ends = (pl.col("completeness_from").alias("_from"), pl.col("completeness_to").alias("_to"))
     of_all = own.filter(pl.col("segment").is_null()).select(pl.col("step").alias("_step"), *ends)
-    joined = rows.with_columns(_step(age, total).alias("_step")).join(of_all, on="_step", how="left")
+    joined = rows.with_columns(_step(age, total).alias("_step"), _share(age, total).alias("_share")).join(
+        of_all, on="_step", how="left", maintain_order="left"
+    )
     low, high = pl.col("_from"), pl.col("_to")
     if objective.segment is not None:
         keys = (pl.col("segment").alias("_segment"), pl.col("step").alias("_step"))
@@ -87,15 +114,13 @@ def expected(
             on=["_segment", "_step"],
             how="left",
             suffix="_own",
+            maintain_order="left",
         )
         low, high = pl.coalesce("_from_own", low), pl.coalesce("_to_own", high)
     begin, end = _edge(pl.col("_step")), _edge(pl.col("_step") + 1)
-    within = ((_share(age, total) - begin) / (end - begin)).clip(0, 1)
-    value = pl.when(final).then(1.0).otherwise(low + (high - low) * within)
-    helpers = ("_step", "_from", "_to", "_segment", "_from_own", "_to_own")
-    return joined.with_columns(value.cast(pl.Float32).alias(objective.completeness)).drop(
-        *helpers, strict=False
-    )
+    within = ((pl.col("_share") - begin) / (end - begin)).clip(0, 1)
+    helpers = ("_step", "_share", "_from", "_to", "_segment", "_from_own", "_to_own")
+    return joined.with_columns((low + (high - low) * within).alias(name)).drop(*helpers, strict=False)
 
 
 def _curves(samples: pl.LazyFrame, objective: Objective, total: timedelta) -> pl.DataFrame:
@@ -150,7 +175,7 @@ def _cumulated(counted: pl.DataFrame) -> pl.DataFrame:
 
 def _step(age: pl.Expr, total: timedelta) -> pl.Expr:
     """The step in which an age lies: from its edge, included, to the next."""
-    return (STEPS * _share(age, total).sqrt()).floor().clip(0, STEPS - 1).cast(pl.Int32)
+    return (STEPS * _share(age, total).clip(0, 1).sqrt()).floor().clip(0, STEPS - 1).cast(pl.Int32)
 
 
 def _share(age: pl.Expr, total: timedelta) -> pl.Expr:

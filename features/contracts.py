@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -12,12 +14,16 @@ import duckdb
 from features.errors import CorruptInput, MissingLog, SchemaDrift
 from features.scenario import Source
 
+_PATTERN = re.compile(r"[*?\[]")
+
 
 def raw_files(source: Source, root: Path, day: date) -> list[Path]:
     """The delivered files of a source for a day, sorted; names that begin with ``.`` or ``_`` are left out.
 
     Raises:
         MissingLog: there is none.
+        CorruptInput: a name that engines would take for a pattern of other names, or a link that leads out of
+            the root.
     """
     pattern = source.files.format(day=day.isoformat())
     found = sorted(p for p in root.glob(pattern) if p.is_file() and not p.name.startswith((".", "_")))
@@ -27,6 +33,14 @@ def raw_files(source: Source, root: Path, day: date) -> list[Path]:
             f"no file matches {root / pattern}",
             "deliver the day's log or correct the log root in the settings",
         )
+    home = root.resolve()
+    for file in found:
+        if _PATTERN.search(str(file)):
+            step = "rename it; until then nothing of the day is read"
+            raise CorruptInput(str(file), "its path holds one of * ? [, which stand for other names", step)
+        if not (real := file.resolve()).is_relative_to(home):
+            step = "put the file itself there, or set the log root to the folder that holds all of them"
+            raise CorruptInput(str(file), f"a link out of the log root, to {real}", step)
     return found
 
 
@@ -51,16 +65,47 @@ def check_raw(
             described = connection.sql(
                 "DESCRIBE SELECT * FROM read_parquet($file)", params={"file": str(file)}
             ).fetchall()
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            reason = str(error).splitlines()[0].replace(str(file), file.name)
-            raise CorruptInput(
-                str(file), reason, "deliver the file again; the day was not touched"
-            ) from error
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:  # of any kind: a footer may be broken in any way
+            raise _corrupt(file, error) from error
         found = {str(name): str(kind) for name, kind, *_ in described}
         _check_columns(source, file, found)
         if unknown := tuple(sorted(set(found) - set(source.raw) - {"dt"})):
             strange[file.name] = unknown
     return strange
+
+
+@contextmanager
+def blaming(files: Sequence[Path]) -> Iterator[None]:
+    """Name the raw file that cannot be read where a query over several fails; other faults stay as they are.
+
+    A footer says that a file is Parquet as agreed. Whether its pages can be decoded is known when they are,
+    and DuckDB tells it by errors of many kinds, some without the file's name.
+
+    Raises:
+        CorruptInput: a file cannot be decoded when it is read alone.
+    """
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except duckdb.Error as error:
+        for file in files:
+            with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as alone:
+                try:
+                    # Every page is decoded, and no row is kept.
+                    alone.execute(
+                        "SELECT count(hash(raw)) FROM read_parquet($file) AS raw", {"file": str(file)}
+                    )
+                except duckdb.Error as reason:
+                    raise _corrupt(file, reason) from error
+        raise
+
+
+def _corrupt(file: Path, error: duckdb.Error) -> CorruptInput:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].replace(str(file), file.name)
+    return CorruptInput(str(file), reason, "deliver the file again; the day was not touched")
 
 
 def readable_together(

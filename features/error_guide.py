@@ -61,9 +61,10 @@ ERRORS = (
         code="E403",
         name="CorruptInput",
         exit=4,
-        when="a raw file is no readable Parquet",
+        when="a raw file is no readable Parquet, a link out of the log root, or named with one of `* ? [`",
         stays="Everything; of the day nothing was read. Other days are unaffected.",
-        do="Deliver the file again: it is cut off, empty or something else.",
+        do="Deliver the file again: it is cut off, empty or something else. A link out of the log root: "
+        "put the file itself there, or set the log root to the folder that holds all of them.",
         example="E403 CorruptInput: click/dt=2026-03-28/part-0.parquet: No magic bytes found. Next: ...",
     ),
     Entry(

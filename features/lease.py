@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from features.errors import Busy
+from features.errors import BadWarehouse, Busy
 
 _POLL_SECONDS = 0.02
 
@@ -31,9 +32,16 @@ def lease(path: Path, *, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         Busy: another process, or another block of this one, holds it; names the holder.
+        BadWarehouse: ``path`` is a link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # What it names is overwritten: a link of somebody else's making must not lead to a file of ours.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise BadWarehouse(str(path), "is a link, and a lock never is", "remove it") from error
     try:
         _lock(descriptor, path, time.monotonic() + wait)
         _write(descriptor, _card())

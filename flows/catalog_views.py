@@ -8,6 +8,7 @@ from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
 from features.validation.bands import QUALITY
 from features.validation.drift import DRIFT
+from features.validation.foretold import FORETOLD
 from flows.catalog import CatalogView
 
 _LATEST = "SELECT * FROM this WHERE dt = (SELECT max(dt) FROM this)"
@@ -28,6 +29,7 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         CatalogView("drift_daily", DRIFT),
         CatalogView("quality_daily", QUALITY),
         CatalogView("completeness", COMPLETENESS),
+        CatalogView("completeness_daily", FORETOLD),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),
         CatalogView("quarantine", QUARANTINE),

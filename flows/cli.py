@@ -24,6 +24,7 @@ from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenari
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
+from flows.sweep import sweep
 from flows.upkeep import maintain, verify
 
 if TYPE_CHECKING:
@@ -177,9 +178,12 @@ def sql(
     """Ask the published tables; read-only."""
     from flows import report
     from flows.query import ask
+    from flows.room import BESIDE, bounded
 
     house = _house(config, scenario, debug, as_json)
-    report.answer(ask(house, query), Format.json if as_json else output, limit)
+    with bounded(house.settings.memory_bytes + BESIDE):
+        found = ask(house, query)
+    report.answer(found, Format.json if as_json else output, limit)
 
 
 @app.command(
@@ -239,6 +243,9 @@ app.command(
     epilog=examples("funnelcast simulate --days 30", "funnelcast simulate --drift fast --set selection=0.8")
 )(simulate)
 app.command(epilog=examples("funnelcast oracle", "funnelcast oracle --json > regret.json"))(oracle)
+app.command(
+    epilog=examples("funnelcast sweep esmm", "funnelcast sweep ple --rate 1 --rate 2 --of embedding --json")
+)(sweep)
 app.command(epilog=examples("funnelcast explain", "funnelcast explain E404"))(explain)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -10,6 +9,7 @@ import traceback
 from types import FrameType
 
 from flows import logs
+from flows.harmless import harmless, json_line
 
 
 def heed_sigterm() -> None:
@@ -26,9 +26,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def fail(line: str, status: int, given: list[str]) -> int:
     """Say why on standard error, in one line or, for machines, in one object."""
     if "--debug" in given and sys.exc_info()[0] is not None:
-        print(logs.redact(traceback.format_exc()), file=sys.stderr)
-    line = logs.redact(line)
-    print(json.dumps({"error": line, "exit_code": status}) if "--json" in given else line, file=sys.stderr)
+        print(harmless(logs.redact(traceback.format_exc()), lines=True), file=sys.stderr)
+    line = harmless(logs.redact(line))
+    print(json_line({"error": line, "exit_code": status}) if "--json" in given else line, file=sys.stderr)
     _forget(sys.exc_info()[1])
     return status
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from features.bookkeeping import RUNS
 from features.fingerprint import canonical, fingerprint
+from flows import logs
 from flows.house import House
 from flows.stages.record import StageRecord
 from flows.stages.settle import now
@@ -66,7 +67,7 @@ def failed(house: House, day: date, error: BaseException, state: str = "failed")
         "run_key": fingerprint([day, str(error), moment]),
         "stage": "run",
         "state": state,
-        "notes": canonical({"error": str(error), "type": type(error).__name__}),
+        "notes": canonical({"error": logs.redact(str(error)), "type": type(error).__name__}),
         "started_at": moment,
     }
     house.store.append(RUNS, day, pl.DataFrame([row], schema=_TYPES))

@@ -18,6 +18,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from features.errors import FunnelcastError
+from flows.harmless import harmless, json_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,11 +48,20 @@ def redact(text: str) -> str:
     return _URL_LOGIN.sub(rf"\1{_HIDDEN}@", text)
 
 
+def is_secret(name: str) -> bool:
+    """Whether what bears this name is a credential, going by the name.
+
+    >>> is_secret("AWS_SECRET_ACCESS_KEY"), is_secret("KEYBOARD")
+    (True, False)
+    """
+    return _SECRET_NAME.search(name) is not None
+
+
 def _secrets() -> set[str]:
     """Values to hide, in the spellings in which a message may carry them."""
     found: set[str] = set()
     for name, value in os.environ.items():
-        if not _SECRET_NAME.search(name):
+        if not is_secret(name):
             continue
         parts = [value, *value.splitlines()]  # a private key is often shown line by line
         if "AUTH_STRING" in name.upper():
@@ -75,23 +87,31 @@ def scrubbed() -> Iterator[None]:
         yield
     except Exception as error:
         error.args = tuple(redact(part) if isinstance(part, str) else part for part in error.args)
+        if isinstance(error, FunnelcastError):  # it is rebuilt from these in another process
+            told = (error.where, error.found, error.next_step)
+            error.where, error.found, error.next_step = map(redact, told)
         raise
 
 
 class Redaction(logging.Filter):
-    """Rewrites a record before its handler sees it: message, arguments, exception text and extras."""
+    """Rewrites a record before its handler sees it: message, arguments, exception text and extras.
+
+    No secret is left in it, and nothing that a terminal would obey; a line of ours stays one line.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact in place; every record passes."""
         try:
-            record.msg, record.args = redact(record.getMessage()), None
+            said = record.getMessage()
         except (TypeError, ValueError):  # arguments that do not fit the format: show both, as logging would
-            record.msg, record.args = redact(f"{record.msg} {record.args}"), None
+            said = f"{record.msg} {record.args}"
+        ours = record.name.partition(".")[0] == ROOT
+        record.msg, record.args = harmless(redact(said), lines=not ours), None
         if record.exc_info:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
             record.exc_info = None  # else a formatter that draws tracebacks itself would go round us
         if record.exc_text:
-            record.exc_text = redact(record.exc_text)
+            record.exc_text = harmless(redact(record.exc_text), lines=True)
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
         for key, value in _extras(record):
@@ -115,7 +135,7 @@ class JsonLines(logging.Formatter):
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
             line["exception"] = record.exc_text
-        return json.dumps(_redact_all(line), ensure_ascii=False)
+        return json_line(_redact_all(line))
 
 
 def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.harmless import json_line
 from flows.query import as_text, relative
 from flows.verify_report import amount
 
@@ -25,7 +25,7 @@ def show(house: House, found: Maintained, dry_run: bool, as_json: bool) -> None:
     total = sum(one.size for one in found.removed)
     if as_json:
         print(
-            json.dumps(
+            json_line(
                 {
                     "warehouse": str(root),
                     "dry_run": dry_run,
@@ -35,8 +35,7 @@ def show(house: House, found: Maintained, dry_run: bool, as_json: bool) -> None:
                         {"path": str(one.path), "bytes": one.size, "why": one.why} for one in found.removed
                     ],
                     "joined": [{"day": str(day), "files": files} for day, files in found.joined],
-                },
-                ensure_ascii=False,
+                }
             )
         )
         return

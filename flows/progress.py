@@ -69,7 +69,7 @@ class _Bar(logging.Handler):
         super().__init__()
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeElapsedColumn(),
             console=logs.terminal(),

@@ -39,8 +39,9 @@ def ask(
     """Run one query on ``catalog.duckdb``.
 
     The connection is locked down: read-only, no file outside the scenario's folder, no network, no
-    extension, no change of settings. It ends after ``seconds``, and answers a million rows at most: they
-    are all held in memory here, beyond DuckDB's own limit.
+    extension, no change of settings. It takes ``memory_limit`` and as much of the disk, ends after
+    ``seconds``, and answers a million rows at most: they are all held in memory here, beyond DuckDB's own
+    limit.
 
     Raises:
         UsageError: nothing is published yet, it is not one query, DuckDB refuses it, or it asks for too much.
@@ -57,6 +58,9 @@ def ask(
             step = "ask for fewer, or read catalog.duckdb with stock DuckDB"
             raise UsageError("query", f"more than {ROWS:,} rows", step)
         return Answer(columns, rows)
+    except (MemoryError, duckdb.OutOfMemoryException) as error:
+        said = " ".join(str(error).split("Possible solutions")[0].split()) or "out of memory"
+        raise UsageError("query", said, "ask for less, or raise memory_limit in funnelcast.toml") from error
     except duckdb.InterruptException as error:
         raise UsageError("query", f"not done after {seconds:g} s", "ask for less") from error
     except duckdb.Error as error:
@@ -83,6 +87,8 @@ def _locked(house: House) -> duckdb.DuckDBPyConnection:
         read_only=True,
         config={"memory_limit": house.settings.memory_limit, "threads": house.settings.threads},
     )
+    # What does not fit spills beside the catalogue; a question must not fill the disk that runs write to.
+    connection.execute(f"SET max_temp_directory_size = '{house.settings.memory_limit}'")
     folder = str(house.store.root).replace("'", "''")
     connection.execute(f"SET allowed_directories = ['{folder}']")
     connection.execute("SET TimeZone = 'UTC'")
@@ -105,7 +111,10 @@ def _kind(text: str) -> str:
     statements = duckdb.extract_statements(text)
     if len(statements) != 1:
         raise UsageError("query", f"{len(statements)} statements", "ask one query at a time")
-    return str(statements[0].type.name)
+    try:
+        return str(statements[0].type.name)
+    except ValueError:  # DuckDB parses statements for which its Python API has no name: UPDATE EXTENSIONS
+        return "unknown"
 
 
 def as_text(value: object) -> str:

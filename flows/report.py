@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.harmless import json_line
 from flows.query import Answer, as_text, ask, exists, relative
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _stale(ancestor: dt.date | None) -> dict[str, dt.date]:
 def _table(title: str | None, *headings: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for heading in headings:
-        table.add_column(Text(heading))  # Text: column names of a query are not markup
+        table.add_column(Text(as_text(heading)))  # Text: column names of a query are not markup
     return table
 
 
@@ -265,4 +265,4 @@ def _say(line: str) -> None:
 
 
 def _dump(value: object) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))
+    print(json_line(value))

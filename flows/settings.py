@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,7 +26,9 @@ PREFIX = "FUNNELCAST_"
 FILE = "funnelcast.toml"
 _NOT_SETTINGS = {"CONFIG", "HOME"}  # where the file is; where a worker finds the project (prefect.yaml)
 _LOGS = {"kuairand": "data/kuairand", "simulated": "simulated"}
-_AMOUNT = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
+_AMOUNT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s{0,3}(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_MOST_THREADS = 4096
 
 
 def _cores() -> int:
@@ -61,7 +64,7 @@ class Settings(BaseSettings):
     recipes: Annotated[tuple[str, ...], NoDecode] = ()
     time_zone: str | None = None
     memory_limit: str = "4GB"
-    threads: int = Field(default_factory=_cores, ge=1)
+    threads: int = Field(default_factory=_cores, ge=1, le=_MOST_THREADS)
     checkpoint_rows: int = Field(default=1_000_000, ge=0)
 
     @classmethod
@@ -79,12 +82,12 @@ class Settings(BaseSettings):
     @field_validator("warehouse", mode="after")
     @classmethod
     def _absolute(cls, folder: Path) -> Path:
-        return folder.expanduser().absolute()
+        return _local(folder)
 
     @field_validator("logs", mode="after")
     @classmethod
     def _all_absolute(cls, folders: dict[str, Path]) -> dict[str, Path]:
-        return {name: folder.expanduser().absolute() for name, folder in folders.items()}
+        return {name: _local(folder, f"{name}: ") for name, folder in folders.items()}
 
     @field_validator("recipes", mode="before")
     @classmethod
@@ -108,6 +111,18 @@ class Settings(BaseSettings):
         if not _AMOUNT.fullmatch(amount.strip()):
             raise ValueError("not an amount of memory such as 4GB or 900MiB")
         return amount.strip()
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory_limit`` in bytes, as DuckDB reads it: 1 kB is 1000, 1 KiB is 1024.
+
+        >>> Settings(memory_limit="1.5KiB").memory_bytes
+        1536
+        """
+        told = _AMOUNT.fullmatch(self.memory_limit)
+        assert told is not None  # noqa: S101 - see _an_amount
+        number, unit, binary = told.groups()
+        return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(unit.upper()) if unit else 0))
 
     @classmethod
     def load(cls, config: str | Path | None = None) -> Self:
@@ -145,7 +160,7 @@ class Settings(BaseSettings):
                 first["msg"].removeprefix("Value error, "),
                 f"correct {key!r}; the settings are described in flows/settings.py",
             ) from None
-        except ValueError as error:  # pydantic-settings: a JSON value of the environment that is none
+        except (ValueError, RecursionError) as error:  # pydantic-settings: a variable that is no JSON
             step = "give a JSON value or one variable a key"
             raise UsageError(f"environment {PREFIX}*", str(error), step) from None
 
@@ -153,8 +168,12 @@ class Settings(BaseSettings):
 def _settings_file(config: str | Path | None) -> Path | None:
     named = config or os.environ.get(f"{PREFIX}CONFIG")
     if named:
-        file = Path(named).expanduser()
-        if not file.is_file():
+        file = Path(named)
+        there = False
+        with suppress(RuntimeError, ValueError, OSError):  # ~ of nobody, NUL, too long: there is no such file
+            file = file.expanduser()
+            there = file.is_file()
+        if not there:
             raise UsageError(str(file), "no such settings file", "create it or leave out --config")
         return file
     return Path(FILE) if Path(FILE).is_file() else None
@@ -163,7 +182,7 @@ def _settings_file(config: str | Path | None) -> Path | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8; a number or a depth beyond Python's
         raise UsageError(str(file), f"not TOML: {error}", "correct that line") from None
     except OSError as error:
         raise UsageError(str(file), f"cannot be read: {error.strerror}", "check its permissions") from None
@@ -181,11 +200,25 @@ def _refuse_unknown(keys: Iterable[str], known: Iterable[str], where: str) -> No
             )
 
 
+def _local(folder: Path, whose: str = "") -> Path:
+    """A folder as an absolute path; nothing of what is refused is repeated, it may hold a password."""
+    if _URL.match(str(folder)):
+        raise ValueError(f"{whose}a URL; logs and tables lie in local folders")
+    if "\0" in str(folder):
+        raise ValueError(f"{whose}no path, it holds a NUL character")
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{whose}begins with ~ and names no user") from None
+
+
 def _anchored(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The file's values with every path made absolute; what is no path is left for validation to refuse."""
 
     def anchor(value: object) -> object:
-        return base / Path(value).expanduser() if isinstance(value, str) else value
+        if not isinstance(value, str) or value.startswith("~") or _URL.match(value):
+            return value
+        return base / value
 
     logs = values.get("logs", {})
     if isinstance(logs, Mapping):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import logs
+from flows.harmless import json_line
 from flows.query import as_text, relative
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def show(house: House, found: Verified, as_json: bool) -> None:
     root = house.store.root
     if as_json:
         print(
-            json.dumps(
+            json_line(
                 {
                     "warehouse": str(root),
                     "tables": found.tables,
@@ -86,8 +86,7 @@ def show(house: House, found: Verified, as_json: bool) -> None:
                     "loose": [
                         {"path": str(one.path), "bytes": one.size, "why": one.why} for one in found.loose
                     ],
-                },
-                ensure_ascii=False,
+                }
             )
         )
         return

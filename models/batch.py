@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from models.late.base import Reading
+
 PADDING_ROW = 0
 """Row of the packed table that stands for "nothing here"; its vector is zero and stays zero."""
 
@@ -25,7 +27,12 @@ _LAYOUT = {
     "y": (np.dtype(np.float32), 2),
     "trains": (np.dtype(np.bool_), 2),
     "weight": (np.dtype(np.float32), 1),
+    "open": (np.dtype(np.bool_), 2),
+    "again": (np.dtype(np.bool_), 2),
+    "complete": (np.dtype(np.float32), 2),
 }
+#: Parts that come together or not at all.
+_TOGETHER = ({"y", "trains"}, {"open", "again", "complete"})
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ class Batch:
             scored.
         trains_BK: the label is newly final and to be learned now, bool. What ``y_BK`` holds elsewhere,
             NaN included, is never looked at. ``None`` when the rows are only scored.
+        reading: how far labels could be known; ``None`` where all that train are final.
     """
 
     rows_BF: Tensor
@@ -108,6 +116,7 @@ class Batch:
     weight_B: Tensor
     y_BK: Tensor | None = None
     trains_BK: Tensor | None = None
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.rows_BF)
@@ -135,16 +144,15 @@ class Batch:
         """Wrap arrays without copying them; read-only arrays, as Arrow hands out, are welcome.
 
         Args:
-            arrays: ``rows``, ``bag_rows``, ``dense`` and optionally ``y``, ``trains`` (both or neither)
-                and ``weight`` (1 for every row if absent).
+            arrays: ``rows``, ``bag_rows``, ``dense`` and optionally ``y``, ``trains`` (both or neither),
+                ``weight`` (1 for every row if absent) and ``open``, ``again``, ``complete`` (all or none).
 
         Raises:
             ValueError: a missing or unknown name, another number of rows or of dimensions.
             TypeError: another dtype; nothing is converted, so that an id is never rounded.
         """
         names = set(arrays)
-        labels = {"y", "trains"}
-        needed = {"rows", "bag_rows", "dense"} | (labels if labels & names else set())
+        needed = {"rows", "bag_rows", "dense"}.union(*(parts for parts in _TOGETHER if parts & names))
         if needed - names or names - set(_LAYOUT):
             raise ValueError(
                 f"A batch is made of {', '.join(_LAYOUT)}; missing: {sorted(needed - names)}, "
@@ -159,6 +167,9 @@ class Batch:
             weight_B=tensors["weight"] if "weight" in tensors else torch.ones(num_rows),
             y_BK=tensors.get("y"),
             trains_BK=tensors.get("trains"),
+            reading=Reading(tensors["open"], tensors["again"], tensors["complete"])
+            if "open" in tensors
+            else None,
         )
 
 

@@ -16,6 +16,7 @@ from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.entire_space.base import EntireSpace
 from models.interaction.base import Interaction
+from models.late.base import Late
 from models.row_optimizer import RowOptimizer
 
 #: Field of the recipe, what it decides, and the contract of its choices.
@@ -24,13 +25,15 @@ FAMILIES: tuple[tuple[str, str, type], ...] = (
     ("interaction", "What is done to the embedding vectors before a network reads them.", Interaction),
     ("method", "How probabilities are formed, and which loss each row carries.", EntireSpace),
     ("balancer", "How the losses of the objectives become one update.", Balancer),
+    ("late", "What is made of conversions that may still come.", Late),
     ("embedding_optimizer", "How the rows of the embedding table move.", RowOptimizer),
 )
 _LABELS = ("Equation", "Source", "Use", "Cost")
 _HEAD = """# Models: what a recipe chooses from
 
 A model line is an architecture, a feature interaction, an entire-space method and a balancer; any of one kind
-goes with any of the others. This page is made from the docstrings, by
+goes with any of the others, but for policies of `late`, which want ESMM, Masked, Division, Ordered,
+MultiIPW or ESCM2IPS. This page is made from the docstrings, by
 `python -m models.choices > docs/models.md`. They say more: settings, shapes, errors. Sampling policies are in
 `features/sampling/`.
 """

@@ -24,6 +24,7 @@ from models.entire_space.values import Objectives, Predictions
 from models.finite import named, refuse_gradients, refuse_losses
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
+from models.late.base import Late
 from models.lazy_adam import LazyAdam
 from models.network import Network
 from models.recalibrate import sample_logits
@@ -41,8 +42,7 @@ class Line:
     Attributes:
         spec: layout of the batches.
         funnel: the objectives, in the order of every (B, K) tensor.
-        objectives: how logits become losses and predictions.
-        method: how those of the binary objectives do.
+        objectives: how logits become losses and predictions; ``method`` does of the binary ones.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Line:
         averaging: float = 0.0,
         products: torch.dtype = torch.float32,
         negative_rates: Sequence[float] | None = None,
+        late: Late | None = None,
         seed: int,
         device: torch.device | None = None,
     ) -> Self:
@@ -102,16 +103,15 @@ class Line:
             dim: numbers per embedding vector, in each space that the architecture reads.
             dense_rate: step size of Adam for the network and the balancer.
             embedding_rate: step size of the optimiser of the embedding table.
-            weight_decay: decoupled decay of the network's weights (Loshchilov, Hutter, Decoupled Weight
-                Decay Regularization, ICLR 2019); embeddings and balancers do not decay.
+            weight_decay: decoupled decay (Loshchilov, Hutter, ICLR 2019) of the network's weights alone.
             averaging: share of the old average that a step keeps; rows are scored with this average of the
-                network's weights, which forgets the noise of the last steps (Polyak, Juditsky,
-                Acceleration of Stochastic Approximation by Averaging, 1992, in its exponential form).
-                Embeddings are not averaged. 0 scores with the weights themselves.
+                network's weights, not of embeddings (Polyak, Juditsky, Acceleration of Stochastic
+                Approximation by Averaging, 1992, in its exponential form). 0: with the weights themselves.
             products: dtype of the network's matrix products; ``torch.bfloat16`` about halves their time
                 where the processor has it. Weights, losses and updates stay float32.
             negative_rates: rate at which the negatives of each objective are sampled, see ``recalibrate``;
                 logits and probabilities are always those of the logs. ``None`` where nothing is sampled.
+            late: what is made of labels that could still change; waits if absent.
             seed: decides every initial value. Each part draws from its own stream, so that another
                 network starts from the same embeddings.
             device: where it learns and predicts; the processor if absent. Batches are moved there, and
@@ -119,7 +119,7 @@ class Line:
         """
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
-        objectives = Objectives(method, funnel)
+        objectives = Objectives(method, funnel, late)
         network = Network(
             spec,
             objectives.heads,
@@ -177,7 +177,7 @@ class Line:
         """
         self.spec.check(batch)
         batch = batch.to(self.device)
-        labels = Labels(*batch.labels, batch.weight_B, self.steps)
+        labels = Labels(*batch.labels, batch.weight_B, self.steps, batch.reading)
         rows_BP, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
         losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
         told_K = losses_K.detach().cpu()

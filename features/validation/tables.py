@@ -217,6 +217,14 @@ def _quality(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish("dt", *draft.table.sort_by)
 
 
+def _foretold(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    optional = {"segment", "ratio"}
+    draft.needs(*(column for column in draft.table.schema.names if column not in optional))
+    draft.rule("seen_among_positives", pl.col("seen").is_between(0, pl.col("positives")))
+    return draft.finish("dt", *draft.table.sort_by)
+
+
 #: What the ledger says of how a run ended.
 STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
@@ -234,6 +242,7 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "completeness": _completeness,
     "drift_daily": _drift,
     "quality_daily": _quality,
+    "completeness_daily": _foretold,
 }
 
 

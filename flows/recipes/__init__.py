@@ -19,15 +19,18 @@ from models.architecture import Architecture
 from models.balancing.base import Balancer
 from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
+from models.handover import Handover
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
+from models.late.base import Late
+from models.late.wait import Wait
 from models.lazy_adam import LazyAdam
 from models.machine import Products
 from models.row_optimizer import RowOptimizer
 
-_KEEP = Keep()
+_KEEP, _WAIT = Keep(), Wait()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
-_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay")
+_LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover", "late")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,15 @@ class Recipe:
         epochs_per_day: passes over a day's rows, each in another order. One is best almost always; with more,
             ``metrics_daily`` tells what each pass is worth on the day after.
         replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
+        handover: what the line takes over from another one on its first day; ``None``: it begins afresh.
+        late: what is made of conversions that may still come: ``Wait()`` until labels are final, or a policy
+            of ``models/late`` that reads them earlier.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
 
     Raises:
-        UsageError: the sampling does not go with the method.
+        UsageError: what is chosen does not go together.
     """
 
     name: str
@@ -85,6 +91,8 @@ class Recipe:
     embedding_state: Carry = _KEEP
     epochs_per_day: int = 1
     replay: Replay | None = None
+    handover: Handover | None = None
+    late: Late = _WAIT
     seed: int = 20220425
     top: int | None = None
 
@@ -104,12 +112,34 @@ class Recipe:
                 "use a method that learns each objective in its own space, such as Masked, or the sampling "
                 "Everything",
             )
+        self._check_late()
+
+    def _check_late(self) -> None:
+        """Refuse what does not go with labels that may still change."""
+        if isinstance(self.late, Wait):
+            return
+        policy, where = type(self.late).__name__, f"recipe {self.name!r}"
+        if not self.method.takes_open:
+            raise UsageError(
+                where,
+                f"late={policy} reads labels that may still change, and the method "
+                f"{type(self.method).__name__} takes final ones alone",
+                "use ESMM, Masked, Division, Ordered, MultiIPW or ESCM2IPS, or late=Wait()",
+            )
+        if not isinstance(self.sampling, Everything):
+            raise UsageError(
+                where,
+                f"sampling {type(self.sampling).__name__} decides by labels, which late={policy} reads while "
+                "they may still change",
+                "use the sampling Everything, or late=Wait()",
+            )
 
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
-        as_before = [f.name for f in fields(self) if f.name in _LATER and told[f.name] == f.default]
-        return {name: _plain(value) for name, value in told.items() if name not in as_before}
+        plain = {name: _plain(value) for name, value in told.items()}
+        as_before = [f.name for f in fields(self) if f.name in _LATER and plain[f.name] == _plain(f.default)]
+        return {name: value for name, value in plain.items() if name not in as_before}
 
 
 def names(scenario: str) -> tuple[str, ...]:

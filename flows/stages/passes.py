@@ -34,7 +34,7 @@ class Lesson:
         scenario: the scenario.
         recipe: how the line learns.
         day: logical date; the order of the rows follows from it.
-        rows: as ``features.batches.fresh_rows`` gives them.
+        rows: as ``flows.stages.late.lesson_rows`` gives them.
         encoder: the ids as they are known after the day.
         propensity: as ``Sampling.sample`` takes it.
         replayed: rows of earlier days, which are learned before these; ``None``: none.

@@ -20,6 +20,7 @@ from features.tables import Table
 from features.validation.bands import QUALITY
 from features.validation.contract import BLOCK, breaches
 from features.validation.drift import DRIFT
+from features.validation.foretold import FORETOLD
 from features.validation.leakage import copies
 from features.validation.tables import contract
 from features.validation.thinning import thin
@@ -84,7 +85,7 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, DRIFT, QUALITY, QUARANTINE, RUNS),
+        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 
 

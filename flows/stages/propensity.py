@@ -9,6 +9,7 @@ from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of
 from flows.stages.version import Version, load
+from models.line import Line
 from models.score import score_arrays
 
 
@@ -23,7 +24,16 @@ def propensity_of(house: House, recipe: Recipe, version: Version | None) -> Prop
     """
     if version is None or not recipe.sampling.needs_propensity:
         return None
-    line, encoder = load(house, recipe, version), encoder_of(house, version.day, version.id_maps_key)
+    return propensity_by(house, load(house, recipe, version), version)
+
+
+def propensity_by(house: House, line: Line, version: Version) -> Propensity:
+    """Scores rows with a line that nothing changes, and with the id maps of its version.
+
+    Raises:
+        BadWarehouse: the id maps are not what they were.
+    """
+    encoder = encoder_of(house, version.day, version.id_maps_key)
     joint = {column.objective: column.name for column in house.scenario.funnel.score_columns if column.joint}
 
     def propensity(rows: pl.DataFrame, objective: str) -> pl.Series:

@@ -23,9 +23,11 @@ from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
+from flows.stages.begin import begin, giver_of
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
+from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen, with_unseen
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass, with_passes
 from flows.stages.propensity import propensity_of
@@ -49,10 +51,12 @@ _ENCODING = (
     "features/id_lookup.py",
 )
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
+_LATE = ("features/readings.py", "features/completeness.py", "flows/stages/late.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
 _MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, "flows/stages/train.py", "flows/stages/unlearned.py")
+_HOW = ("flows/stages/train.py", "flows/stages/unlearned.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, *_HOW)
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -67,8 +71,9 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     prepare()
     chosen = [recipes.get(house.scenario.name, name) for name in lines]
     for recipe in chosen:
-        if (parent := parent_of(house, recipe.name, day)) is not None:
-            refuse_other_features(house, parent, day)
+        base = parent_of(house, recipe.name, day) or giver_of(house, recipe, day)
+        if base is not None:
+            refuse_other_features(house, base, day)
     grown = grow_id_maps(house, day)
     return (grown, *(record for recipe in chosen for record in _train(house, day, recipe, grown.key)))
 
@@ -97,8 +102,11 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "code": code(*_CODE),
         "torch": torch.__version__,
         **({"untaught": canonical(days)} if (days := _untaught(house, day)) else {}),
+        **completeness_key(house, day, recipe),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
+    if parent is None and (giver := giver_of(house, recipe, day)) is not None:
+        inputs["handover"] = giver.version
     return Plan(stage=STAGE, table=MODELS, day=day, part=recipe.name, inputs=inputs)
 
 
@@ -110,6 +118,9 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
         "code": code(*_MEASURES, *_READS),
         **_sample_keys(house, day, _since(house, day, parent)),
     }
+    if reads_open(recipe):
+        judge = unseen(house, recipe, _since(house, day, parent))
+        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
 
 
@@ -123,24 +134,26 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
     since, until = _since(house, day, parent), house.watermark(day)
-    rows = fresh_rows(
-        house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt"),
-        house.scenario,
-        since,
-        until,
-    )
-    learned = taught(house, rows, untaught(house, day))
-    line = load(house, recipe, parent)
+    known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
+    rows = fresh_rows(known, house.scenario, since, until)
+    lesson = taught(house, lesson_rows(house, day, recipe, known, since), untaught(house, day))
+    giver = giver_of(house, recipe, day) if parent is None else None
+    line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
     yield keep(
         house,
         metrics,
-        lambda: with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+        lambda: with_unseen(
+            house,
+            recipe,
+            rows,
+            since,
+            with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
+        ),
     )
+    learned = partial(_learn, house, day, recipe, line, parent, giver, lesson, model)
     if live(house.store, model) is not None and trained is None:
-        _learn(
-            house, day, recipe, line, parent, learned, model
-        )  # its checkpoint was lost: the same bytes again
-    yield keep(house, model, lambda: _learn(house, day, recipe, line, parent, learned, model))
+        learned()  # its checkpoint was lost: the same bytes again
+    yield keep(house, model, learned)
     partial_of(house, model).discard()
 
 
@@ -161,6 +174,7 @@ def _learn(
     recipe: Recipe,
     line: Line,
     parent: Version | None,
+    giver: Version | None,
     rows: pl.LazyFrame,
     plan: Plan,
 ) -> Built:
@@ -173,10 +187,10 @@ def _learn(
         rows=rows,
         encoder=encoder,
         propensity=propensity_of(house, recipe, parent),
-        replayed=_replayed(house, day, recipe, parent),
+        replayed=replayed_rows(house, day, recipe, parent),
     )
-    if parent is not None:  # rows that changed owners since, also on days that this line left out
-        line.reset_rows(torch.from_numpy(encoder.rows_given_after(parent.day)), recipe.seed)
+    if (base := parent or giver) is not None:  # rows that changed owners since, also on days left out
+        line.reset_rows(torch.from_numpy(encoder.rows_given_after(base.day)), recipe.seed)
     version, features = plan.key, FeatureSet.of(house.scenario)
     folder = _folder(plan)
     between = partial(keep_pass, house.store.root / folder, line)
@@ -213,6 +227,8 @@ def _learn(
         notes["untaught"] = left_out
         days = "; ".join(f"{name} of {', '.join(of)}" for name, of in left_out.items())
         log.warning("%s of %s: not learned, no label is positive: %s", recipe.name, day, days)
+    if giver is not None:
+        lineage["handover"] = notes["handover"] = {"line": giver.line, "version": giver.version}
     if lesson.replayed is not None:
         found = lesson.replayed.select(pl.len()).collect(engine="streaming").item()
         begins = _replayed_since(house, day, recipe, parent)
@@ -249,16 +265,16 @@ def _replayed_since(house: House, day: date, recipe: Recipe, parent: Version | N
     return house.day_start(parent.day - timedelta(days=recipe.replay.days - 1))
 
 
-def _replayed(house: House, day: date, recipe: Recipe, parent: Version | None) -> pl.LazyFrame | None:
+def replayed_rows(house: House, day: date, recipe: Recipe, parent: Version | None) -> pl.LazyFrame | None:
     """Rows that are learned before the fresh ones; a line's first day has none."""
     if recipe.replay is None or parent is None:
         return None
     since = _replayed_since(house, day, recipe, parent)
-    known = house.store.scan(samples(house.scenario), _sample_days(house, day, since)).drop("dt")
+    known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
     return replayed(known, house.scenario, recipe.replay, since, parent.watermark, day)
 
 
-def _sample_days(house: House, day: date, since: datetime) -> list[date]:
+def sample_days(house: House, day: date, since: datetime) -> list[date]:
     """Days of exposure whose labels may have become final after ``since`` and by the end of ``day``."""
     first = day_of(since, house.scenario.zone) - timedelta(days=house.scenario.restated_days)
     return [known for known in house.store.days(samples(house.scenario)) if first <= known <= day]
@@ -267,5 +283,5 @@ def _sample_days(house: House, day: date, since: datetime) -> list[date]:
 def _sample_keys(house: House, day: date, since: datetime) -> dict[str, str]:
     return {
         f"samples {exposed}": plan_sample(house, exposed, day).key
-        for exposed in _sample_days(house, day, since)
+        for exposed in sample_days(house, day, since)
     }

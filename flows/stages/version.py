@@ -52,11 +52,19 @@ def parent_of(house: House, line: str, day: date) -> Version | None:
 
 
 def version_of(house: House, line: str, day: date) -> Version | None:
-    """The line's version of a day."""
+    """The line's version of a day.
+
+    Raises:
+        BadWarehouse: its checkpoint lies outside the warehouse.
+    """
     found = house.store.generation(MODELS, day, line=line)
     if found is None:
         return None
     (row,) = house.store.scan(MODELS, [day], line=line).collect().rows(named=True)
+    folder = house.store.root / row["checkpoint"]
+    if not folder.resolve().is_relative_to(house.store.root):
+        step = "funnelcast verify says what else is wrong; remove the link, or run that day again"
+        raise BadWarehouse(f"model {line} of {day}", f"its checkpoint lies elsewhere, in {folder}", step)
     return Version(
         day=day,
         line=line,
@@ -64,7 +72,7 @@ def version_of(house: House, line: str, day: date) -> Version | None:
         watermark=row["watermark"],
         id_maps_key=row["id_maps_key"],
         features=None if row["features"] is None else FeatureSet.from_text(row["features"]),
-        folder=house.store.root / row["checkpoint"],
+        folder=folder,
     )
 
 
@@ -125,6 +133,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         averaging=recipe.averaging,
         products=products_dtype(recipe.products, device),
         negative_rates=recipe.sampling.negative_rates(house.scenario.funnel),
+        late=recipe.late,
         seed=recipe.seed,
         device=device,
     )

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from features.funnel import Funnel
 from models.entire_space.chain import log_reach
 from models.heads import Heads
+from models.late.base import Late, Reading
+from models.late.wait import Wait
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +30,37 @@ class Labels:
         trains_BK: labels to be learned from, bool.
         weight_B: weights, not negative.
         step: batches that the line has learned before, over all days.
+        reading: how far labels could be known; ``None`` where all that train are final.
+        late: what is made of labels that could still change.
     """
 
     y_BK: Tensor
     trains_BK: Tensor
     weight_B: Tensor
     step: int = 0
+    reading: Reading | None = None
+    late: Late = field(default_factory=Wait)
 
     @property
     def known_BK(self) -> Tensor:
         """Labels where a row trains, 0 elsewhere: NaN would survive multiplication by a zero weight."""
         return torch.where(self.trains_BK, self.y_BK, 0.0)
+
+    def errors(self, hit_BK: Tensor, miss_BK: Tensor) -> Tensor:
+        """Error of every label by its log-probability and that of its absence, shape (B, K)."""
+        return self.late.errors(hit_BK, miss_BK, self.known_BK, self.reading)
+
+    def errors_of(self, logits_BK: Tensor) -> Tensor:
+        """Error of every label by its logit, shape (B, K)."""
+        if self.reading is None:
+            return binary_cross_entropy_with_logits(logits_BK, self.known_BK, reduction="none")
+        return self.errors(logsigmoid(logits_BK), logsigmoid(-logits_BK))
+
+    def of(self, objectives: Sequence[int]) -> Labels:
+        """The same rows, of some of the objectives."""
+        k = list(objectives)
+        reading = None if self.reading is None else self.reading.of(k)
+        return replace(self, y_BK=self.y_BK[:, k], trains_BK=self.trains_BK[:, k], reading=reading)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +95,14 @@ class EntireSpace(ABC):
         detaches: a factor of some loss is held fixed in its gradient, which then is not its derivative.
         holds_size: where propensities are right, the loss is least at probabilities of the size that was
             seen. Else what is given another needs calibration before its size means anything.
+        takes_open: its errors are those of ``Labels``, so that labels may train that can still change.
     """
 
     own_space: ClassVar[bool] = False
     chained: ClassVar[bool] = True
     detaches: ClassVar[bool] = False
     holds_size: ClassVar[bool] = True
+    takes_open: ClassVar[bool] = False
 
     def check(self, funnel: Funnel) -> None:  # noqa: B027 - most methods run on every funnel
         """Refuse a funnel that the method cannot be meant for.

@@ -6,6 +6,7 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads and one per
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class DCMT(MultiIPW):
     Raises:
         ValueError: lambda is not above 0, or the floor is no probability above 0.
     """
+
+    takes_open: ClassVar[bool] = False
 
     def __init__(self, *, constraint: float = 1e-3, floor: float = 0.05) -> None:
         super().__init__(floor=floor)

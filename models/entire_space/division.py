@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import logsigmoid
 
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels, Term, mean
@@ -29,6 +29,7 @@ class Division(EntireSpace):
     """
 
     chained: ClassVar[bool] = False
+    takes_open: ClassVar[bool] = True
 
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Every impression whose label is to be learned, bool, shape (B, K)."""
@@ -36,7 +37,7 @@ class Division(EntireSpace):
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Cross-entropy of every joint probability over all impressions."""
-        errors_BK = binary_cross_entropy_with_logits(logits_BH, labels.known_BK, reduction="none")
+        errors_BK = labels.errors_of(logits_BH)
         return [
             Term(f"{o.name}: joint", k, mean(errors_BK[:, k], labels.trains_BK[:, k], labels.weight_B))
             for k, o in enumerate(funnel)

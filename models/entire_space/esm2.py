@@ -44,6 +44,7 @@ class ESM2(ESMM):
 
     # what is shifted for sampled odds is y3 alone, not the rate of the conversion
     chained: ClassVar[bool] = False
+    takes_open: ClassVar[bool] = False  # what any of several actions did is no label of its own
 
     def __init__(self, *, decisive: Mapping[str, str | Sequence[str]] | None = None) -> None:
         self.decisive: tuple[tuple[str, tuple[str, ...]], ...] = tuple(

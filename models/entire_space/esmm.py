@@ -6,6 +6,7 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class ESMM(EntireSpace):
     Cost: no head and no pass of its own.
     """
 
+    takes_open: ClassVar[bool] = True
+
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Every impression whose label is to be learned, bool, shape (B, K)."""
         return trains_BK
@@ -32,8 +35,7 @@ class ESMM(EntireSpace):
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Joint cross-entropy of every objective over all impressions."""
         reached_BK, missed_BK = self.reach(logits_BH, funnel)
-        y_BK = labels.known_BK
-        errors_BK = -(y_BK * reached_BK + (1 - y_BK) * missed_BK)
+        errors_BK = labels.errors(reached_BK, missed_BK)
         return [
             Term(f"{o.name}: joint", k, mean(errors_BK[:, k], labels.trains_BK[:, k], labels.weight_B))
             for k, o in enumerate(funnel)

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels, Term, inside, mean
@@ -28,6 +27,7 @@ class Masked(EntireSpace):
     """
 
     own_space: ClassVar[bool] = True
+    takes_open: ClassVar[bool] = True
 
     def counts(self, y_BK: Tensor, trains_BK: Tensor, funnel: Funnel) -> Tensor:
         """Rows to be learned that lie in the objective's space, bool, shape (B, K)."""
@@ -35,7 +35,7 @@ class Masked(EntireSpace):
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Conditional cross-entropy of every objective in its own space."""
-        errors_BK = binary_cross_entropy_with_logits(logits_BH, labels.known_BK, reduction="none")
+        errors_BK = labels.errors_of(logits_BH)
         counts_BK = self.counts(labels.y_BK, labels.trains_BK, funnel)
         return [
             Term(f"{o.name}: conditional", k, mean(errors_BK[:, k], counts_BK[:, k], labels.weight_B))

@@ -6,7 +6,7 @@ Shapes: B rows, K objectives in the order of the funnel, H = K heads and one per
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ class MultiDR(MultiIPW):
     Raises:
         ValueError: the floor is no probability above 0, the weight is not above 0, or another imputation.
     """
+
+    takes_open: ClassVar[bool] = False
 
     def __init__(self, *, floor: float = 0.05, imputation: float = 1.0, imputes: Imputes = "label") -> None:
         super().__init__(floor=floor)

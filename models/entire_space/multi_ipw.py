@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels, Term, inside, mean
@@ -39,6 +38,7 @@ class MultiIPW(EntireSpace):
     """
 
     detaches: ClassVar[bool] = True
+    takes_open: ClassVar[bool] = True
 
     def __init__(self, *, floor: float = 0.05) -> None:
         if not 0 < floor <= 1:
@@ -51,7 +51,7 @@ class MultiIPW(EntireSpace):
 
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Conditional cross-entropy of every objective, weighted to all impressions."""
-        errors_BK = binary_cross_entropy_with_logits(logits_BH, labels.known_BK, reduction="none")
+        errors_BK = labels.errors_of(logits_BH)
         reached_BK, _ = log_reach(logits_BH.detach(), funnel)
         terms = []
         for k, objective in enumerate(funnel):

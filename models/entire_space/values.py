@@ -15,6 +15,8 @@ from torch import Tensor
 from features.funnel import Funnel
 from models.entire_space.base import EntireSpace, Labels, inside, mean
 from models.heads import Heads
+from models.late.base import Late
+from models.late.wait import Wait
 from models.recalibrate import log_rates
 
 
@@ -53,12 +55,14 @@ class Objectives:
     Args:
         method: of the binary objectives.
         funnel: the tree.
+        late: what is made of binary labels that could still change; waits if absent.
 
     Raises:
         ValueError: the method cannot be meant for the binary objectives.
     """
 
-    def __init__(self, method: EntireSpace, funnel: Funnel) -> None:
+    def __init__(self, method: EntireSpace, funnel: Funnel, late: Late | None = None) -> None:
+        self.late = late or Wait()
         self.method, self.funnel, self.binary = method, funnel, funnel.binary
         method.check(self.binary)
         kinds = [objective.kind for objective in funnel]
@@ -96,9 +100,10 @@ class Objectives:
             logits_BH: in the order of ``heads``; of a value, the value itself.
             labels: of the same rows.
         """
+        labels = replace(labels, late=self.late)
         if not self._values:
             return self.method.losses(logits_BH, labels, self.funnel)
-        own = replace(labels, y_BK=labels.y_BK[:, self._binary], trains_BK=labels.trains_BK[:, self._binary])
+        own = labels.of(self._binary)
         losses = dict(
             zip(self._binary, self.method.losses(logits_BH[:, self._read], own, self.binary), strict=True)
         )

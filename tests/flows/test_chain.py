@@ -3,97 +3,46 @@
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-import signal
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from shop_house import copy_house, open_house
-from shop_house import run as run_stages
-from shop_logs import write_logs
+from chain_walk import DAYS, FIRST, OPTIONS, REPLAY, Walk, built, made
+from shop_house import copy_house, tree
 from test_sampled_lines import offer, recipe
 from torch import Tensor
 
 from features.batches import fresh_rows, training_batches
-from features.bookkeeping import METRICS, MODELS
-from features.errors import UsageError
-from features.fingerprint import file_sha256
+from features.bookkeeping import MODELS
+from features.errors import MissingStage, UsageError
 from features.sampling.base import draws
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples
 from flows import report
+from flows.cli import main
 from flows.house import House
-from flows.recipes import Recipe
 from flows.request import Request
 from flows.stages import train, validate
 from flows.stages.encode import encoder_of
 from flows.stages.publish import refresh_catalogue
-from flows.stages.record import StageRecord
 from flows.stages.replay import Replay
 from flows.stages.version import load, version_of
+from flows.walk import walked
 from models import checkpoint
 from models.batch import Batch
-from models.carry import Decay, Reset
+from models.carry import Decay
+from models.line import Line
 from models.train import train_one_pass
-
-DAYS = [date(2026, 3, 27) + timedelta(days=n) for n in range(3)]
-REPLAY = Replay(days=2, fraction=0.25)
-OPTIONS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
-    {
-        "plain": {},
-        "twice": {"epochs_per_day": 2},
-        "replaying": {"replay": REPLAY},
-        "forgetful": {"dense_state": Reset(), "embedding_state": Reset()},
-    }
-)
-
-
-def made(name: str) -> Recipe:
-    return replace(recipe(name), **OPTIONS[name])
-
-
-@dataclass
-class Walk:
-    """A warehouse after three days, and what training said."""
-
-    house: House
-    learned: dict[tuple[str, date], StageRecord]
-
-    def metrics(self, line: str, day: date) -> pl.DataFrame:
-        return self.house.store.scan(METRICS, [day], line=line).collect()
-
-    def state(self, line: str, day: date) -> dict[str, Tensor]:
-        version = version_of(self.house, line, day)
-        assert version is not None
-        return checkpoint.load(version.folder)[0]
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
-    root = tmp_path_factory.mktemp("options")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in OPTIONS:
-            offer(patch, name, partial(made, name))
-        write_logs(root / "logs", DAYS)
-        house, learned = open_house(root), {}
-        run_stages(house, *DAYS)
-        for day in DAYS:
-            for record in train.run(house, day, tuple(OPTIONS)):
-                if record.table == MODELS.name:
-                    learned[record.part, day] = record
-        refresh_catalogue(house)
-        yield Walk(house, learned)
+    yield from built(tmp_path_factory.mktemp("options"))
 
 
 def copy_of(walk: Walk, root: Path) -> House:
@@ -268,43 +217,85 @@ def test_a_second_run_of_a_day_changes_nothing(walk: Walk) -> None:
     assert all(record.repeated for record in train.run(walk.house, DAYS[2], tuple(OPTIONS)))
 
 
-def often(house: House, rows: int) -> House:
-    """The same house, where training writes down its state after so many rows."""
-    return replace(house, settings=house.settings.model_copy(update={"checkpoint_rows": rows}))
+def begun_by_hand(walk: Walk) -> Line:
+    """The first day of the line that takes over the table: its own network, the other line's vectors."""
+    house, chosen, day = walk.house, made("begun"), DAYS[1]
+    now = version_of(house, "begun", day)
+    assert now is not None
+    line, given = load(house, chosen, None), walk.state("plain", DAYS[0])
+    table = line.embedding.weight_RD
+    assert not torch.equal(table, given["embedding.weight_RD"])
+    table.copy_(given["embedding.weight_RD"])
+    for name, tensor in line.embedding_optimizer.state().items():
+        tensor.copy_(given[f"embedding_optimizer.{name}"])
+    encoder = encoder_of(house, day, now.id_maps_key)
+    line.reset_rows(torch.from_numpy(encoder.rows_given_after(DAYS[0])), chosen.seed)
+    known = house.store.scan(samples(SCENARIO)).drop("dt")
+    fresh = fresh_rows(known, SCENARIO, house.day_start(day), house.watermark(day))
+    batches = training_batches(
+        fresh,
+        SCENARIO,
+        encoder,
+        batch_rows=chosen.batch_rows,
+        window_rows=chosen.window_rows,
+        seed=int(np.random.SeedSequence([chosen.seed, day.toordinal()]).generate_state(1)[0]),
+    )
+    train_one_pass(line, map(Batch.from_numpy, batches))
+    return line
 
 
-def learn(root: Path, rows: int) -> None:
-    """What the process does that is killed."""
-    train.run(often(open_house(root), rows), DAYS[0], ("esmm",))
+def test_a_line_begins_with_what_its_map_names_of_another_and_with_nothing_else(walk: Walk) -> None:
+    expected, found = begun_by_hand(walk).state(), walk.state("begun", DAYS[1])
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    giver, own = version_of(walk.house, "plain", DAYS[0]), version_of(walk.house, "begun", DAYS[1])
+    assert giver is not None
+    assert own is not None
+    told = {"line": "plain", "version": giver.version}
+    assert walk.learned["begun", DAYS[1]].notes["handover"] == told
+    assert checkpoint.load(own.folder)[1]["handover"] == told
+    assert "handover" not in walk.learned["begun", DAYS[2]].notes
+    row = walk.house.store.scan(MODELS, [DAYS[1]], line="begun").collect()
+    assert json.loads(row["inputs"].item())["handover"] == giver.version
+    assert row["parent_version"].item() is None
+    with pytest.raises(MissingStage, match=r"line plain before .*has no version.*begun"):
+        train.run(walk.house, DAYS[0], ("begun",))
 
 
-def checkpoints(house: House) -> dict[str, str]:
-    folder = house.store.root / "checkpoints" / "esmm"
-    return {str(file.relative_to(folder)): file_sha256(file) for file in folder.rglob("*") if file.is_file()}
+@pytest.mark.parametrize("name", ["plain", "replaying", "begun", "early"])
+def test_a_walk_through_the_days_scores_what_the_stages_scored(walk: Walk, name: str) -> None:
+    days = [day for day in DAYS if day >= FIRST.get(name, day)]
+    found = {(s.day, s.objective, s.metric): s.value for s in walked(walk.house, made(name), days)}
+    told = {
+        (day, objective, metric): value
+        for day in days[1:]
+        for objective, metric, value in walk.metrics(name, day)
+        .filter(pl.col("metric").is_in(["auc", "log_loss", "pcoc"]), slice="all", space="impressions")
+        .select("objective", "metric", "value")
+        .rows()
+    }
+    assert found == told != {}
 
 
-def test_F05_a_killed_pass_goes_on_in_the_middle_of_its_day(
-    walk: Walk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_sweep_names_the_rate_with_the_least_loss_and_writes_nothing(
+    walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = copy_house(walk.house, tmp_path / "whole")
-    train.run(often(whole, 0), DAYS[0], ("esmm",))
-
-    killed = copy_house(walk.house, tmp_path / "killed")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deltalake", "duckdb", "numpy", "polars", "pyarrow.parquet", "torch"])
-    process = context.Process(target=learn, args=(tmp_path / "killed", 200))
-    process.start()
-    partly = killed.store.root / "_partial" / "esmm"
-    while process.is_alive() and not list(partly.glob("[0-9]*/manifest.json")):
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert list(partly.glob("*/manifest.json")) != []
-    assert checkpoints(killed) == {}  # the day has no version yet
-
-    with caplog.at_level(logging.INFO, "funnelcast.resume"):
-        train.run(often(killed, 1_000), DAYS[0], ("esmm",))
-    assert "goes on after" in caplog.text
-    assert checkpoints(killed) == checkpoints(whole) != {}
-    assert not partly.exists()
+    config, root = tmp_path / "funnelcast.toml", walk.house.settings.warehouse.parent
+    config.write_text(
+        f'scenario = "shop"\nwarehouse = "{root / "warehouse"}"\n[logs]\nshop = "{root / "logs"}"\n'
+    )
+    before = tree(walk.house)
+    words = ["sweep", "plain", "--rate", "1", "--rate", "0.01", "--rate", "1e12", "--to", str(DAYS[1])]
+    assert main([*words, "--config", str(config), "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert "1e+12 x: " in err
+    losses: dict[float, list[float]] = {}
+    for row in told["days"]:
+        assert row["day"] == str(DAYS[1])
+        if row["metric"] == "log_loss" and row["value"] is not None:
+            losses.setdefault(row["rate"], []).append(row["value"])
+    assert set(losses) >= {1.0, 0.01}
+    assert told["best"] == min(losses, key=lambda rate: sum(losses[rate])) == 1.0
+    assert told["dense_rate"] == pytest.approx(made("plain").dense_rate)
+    assert tree(walk.house) == before
+    assert main([*words[:2], "--rate", "0", "--config", str(config)]) == 2

@@ -27,6 +27,7 @@ COMMANDS = (
     "maintain",
     "simulate",
     "oracle",
+    "sweep",
 )
 
 

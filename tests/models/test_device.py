@@ -68,11 +68,17 @@ def test_optimisers_keep_their_state_where_the_table_is(optimizer: Callable[...,
 
 
 def test_a_batch_that_is_there_already_is_not_copied(make_batch: Callable[..., Batch]) -> None:
-    batch = make_batch(4)
+    nothing = np.zeros((4, 4), dtype=np.bool_)
+    batch = make_batch(4, 0, open=nothing, again=nothing, complete=nothing.astype(np.float32))
     assert batch.to(CPU) is batch
-    moved = batch.to(torch.device("meta"))
-    assert {t.device.type for t in vars(moved).values()} == {"meta"}
-    assert {name: t.dtype for name, t in vars(moved).items()} == {n: t.dtype for n, t in vars(batch).items()}
+    told, moved = tensors(batch), tensors(batch.to(torch.device("meta")))
+    assert {tensor.device.type for tensor in moved.values()} == {"meta"}
+    assert {name: t.dtype for name, t in moved.items()} == {name: t.dtype for name, t in told.items()}
+    assert len(told) == 9
+
+
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: t for part in (batch, batch.reading) for name, t in vars(part).items() if name != "reading"}
 
 
 def test_bfloat16_is_only_used_where_the_device_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_row_order_changes_the_step_by_rounding_only(
     make_line: Callable[..., Line], make_batch: Callable[..., Batch]
 ) -> None:
     arrays = make_batch(32)
-    turned = Batch(**{name: value.flip(0) for name, value in vars(arrays).items()})
+    turned = Batch(**{name: value.flip(0) for name, value in vars(arrays).items() if value is not None})
     torch.testing.assert_close(make_line().learn(arrays), make_line().learn(turned))
 
 
