@@ -13,7 +13,7 @@ from features.calendar import day_end, day_of
 from features.errors import BlockedDay, DiskFull, FunnelcastError, MissingStage, UsageError
 from flows.house import House
 from flows.ledger import failed, finish
-from flows.stages import publish, read, sample, score, train, validate, view
+from flows.stages import calibrate, gate, publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
 from flows.stages.unlearned import is_empty
 from flows.surroundings import refuse_unwritable, telling
@@ -59,7 +59,7 @@ def _taught(module: ModuleType) -> Stage:
 
 STAGES = (
     *(Stage(module.STAGE, _run(module), module.pending) for module in (read, view, sample, validate)),
-    *(_taught(module) for module in (train, score, publish)),
+    *(_taught(module) for module in (train, gate, calibrate, score, publish)),
 )
 
 

@@ -10,8 +10,6 @@ TESTS = Path(__file__).parent
 _NUMBERED = re.compile(r'(?:def test_|")((?:F\d\d[_ ])+)')
 CASES = {f"F{n:02}" for n in range(1, 57)}
 OPEN = {
-    "F46": "a day without clicks is tested with F45; there is no gate yet to say what evidence it lacks",
-    "F54": "there is no gate yet",
     "F55": "excluded by the join (P14); the count is not shown",
 }
 
