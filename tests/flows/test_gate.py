@@ -33,7 +33,7 @@ from flows.house import House
 from flows.limits import Gate, Limit, Limits
 from flows.recipes import Recipe
 from flows.request import Request
-from flows.stages import gate, publish, score, train
+from flows.stages import calibrate, gate, publish, score, train
 from flows.stages.encode import encoder_of
 from flows.stages.record import StageRecord
 from flows.stages.standing import scoring_version, standing_after
@@ -59,7 +59,9 @@ def judge(house: House, day: date, lines: tuple[str, ...] = LINES) -> dict[str, 
     """A day up to its judgement; what was said of every line."""
     run_stages(house, day)
     train.run(house, day, lines)
-    return {record.part: record for record in gate.run(house, day, lines)}
+    told = {record.part: record for record in gate.run(house, day, lines)}
+    calibrate.run(house, day, lines)
+    return told
 
 
 def version(house: House, line: str, day: date) -> Version:
