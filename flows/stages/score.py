@@ -118,18 +118,19 @@ def _rows_there(house: House, plan: Plan) -> int | None:
 
 
 def _score(house: House, day: date, name: str) -> StageRecord:
-    plan = plan_scores(house, day, name)
+    plan, version = plan_scores(house, day, name), scoring_version(house, name, day)
+    # who was kept out does not score: the ledger says whose model did
+    notes: dict[str, object] = {} if version.day == day else {"model_of": version.day.isoformat()}
     rows_out = _rows_there(house, plan)
     again = rows_out is not None
     started, clock = now(), time.perf_counter()
     if rows_out is None:
-        version = scoring_version(house, name, day)
         recipe = recipes.get(house.scenario.name, name)
         line = load(house, recipe, version)
         encoder = encoder_of(house, version.day, version.id_maps_key)
         # the next block is scored while this one is written
         with closing(ahead(_scores(house, line, encoder, version, plan.day, recipe.top), waiting=1)) as rows:
-            written = stage(house.store, plan, Built(rows=rows))
+            written = stage(house.store, plan, Built(rows=rows, notes=notes))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
         stage=STAGE,
@@ -141,6 +142,7 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         rows_in=None,
         rows_out=rows_out,
         inputs=dict(plan.inputs),
+        notes=notes,
         started_at=None if again else started,
         seconds=None if again else time.perf_counter() - clock,
     )
