@@ -1,4 +1,4 @@
-"""Flow "score": the stage of that name alone, for one logical date."""
+"""Flow "score": the stage of that name alone, with the curves that it asks for, for one logical date."""
 
 import datetime as dt
 
@@ -18,4 +18,4 @@ def score(
     config: str | None = None,
 ) -> str:
     """Score the candidates of the next day with who stands, without publishing; see flow "daily"."""
-    return run_stages_alone(("score",), date, scenario, recipes, config)
+    return run_stages_alone(("calibrate", "score"), date, scenario, recipes, config)

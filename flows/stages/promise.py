@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.bookkeeping import ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
 from features.calendar import days_between
 from features.errors import BrokenPromise
 from features.promises import Offence, Relation, broken, reads
@@ -21,6 +21,7 @@ from features.tables import Table
 from features.validation.bands import QUALITY
 from features.validation.contract import BLOCK, breaches
 from features.validation.drift import DRIFT
+from features.validation.foretold import FORETOLD
 from features.validation.leakage import copies
 from features.validation.tables import contract
 from features.validation.thinning import thin
@@ -85,7 +86,8 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, ID_MAPS, MODELS, METRICS, GATE, PROMOTIONS, DRIFT, QUALITY, QUARANTINE, RUNS),
+        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, GATE, PROMOTIONS, CALIBRATION, CALIBRATORS),
+        *(DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 
 

@@ -19,7 +19,7 @@ from features.validation.leakage import CEILING, separations
 from features.validation.tables import contract
 from features.validation.thinning import AT_MOST, thin
 from flows.house import House
-from flows.stages import quality
+from flows.stages import foretold, quality
 from flows.stages.promise import blocks
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
@@ -35,7 +35,7 @@ log = logging.getLogger("funnelcast.validate")
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
-    """Compare the day's samples with those of the days before, and every feature with every label.
+    """Compare a day's samples with those of the days before, features with labels, F with what came of it.
 
     What is wrong was refused before it was committed; here a day is only stopped by a figure outside of a
     band that blocks. The warnings stand in the notes of the records, so in the ledger too, and are logged
@@ -54,15 +54,17 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
         assert isinstance(warnings, list)  # noqa: S101 - both write them
         for warning in warnings if not record.repeated else ():
             log.warning("%s: %s", day, warning)
+    told = foretold.run(house, day)
     quality.refuse_blocked(house, day)
-    return (shifts, figures)
+    return (shifts, figures, *told)
 
 
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     """Whether the day was not compared, or with other samples; or it is blocked."""
     del lines
     plans = (plan_drift(house, day), quality.plan_quality(house, day))
-    return any(live(house.store, plan) is None for plan in plans) or quality.is_blocked(house, day)
+    unknown = any(live(house.store, plan) is None for plan in plans) or foretold.pending(house, day)
+    return unknown or quality.is_blocked(house, day)
 
 
 def plan_drift(house: House, day: date) -> Plan:

@@ -19,11 +19,13 @@ from features.sampling.negative_down import NegativeDown
 from features.scenarios import simulated
 from features.schemas import COMPLETENESS, samples
 from features.simulation import Simulation, SimulationSettings
+from features.simulation.delays import known_share
+from features.validation.foretold import FORETOLD
 from flows.house import House
 from flows.recipes import Recipe
 from flows.recipes import simulated as lines
 from flows.settings import Settings
-from flows.stages import read, sample, train, view
+from flows.stages import foretold, read, sample, train, view
 from flows.stages.version import version_of
 from models.balancing.static import Static
 from models.entire_space.esmm import ESMM
@@ -191,3 +193,32 @@ def test_what_does_not_go_with_open_labels_is_refused_by_name() -> None:
         replace(good, method=NISE())
     with pytest.raises(UsageError, match=r"^E201 .*'mine'.*sampling NegativeDown decides by labels"):
         replace(good, sampling=NegativeDown(objectives=("click",), rate=0.5))
+
+
+def test_what_f_promised_of_a_young_day_is_held_to_what_was_seen(walk: Walk) -> None:
+    """The day on which F begins is final two days later: its first day's promise is held to it."""
+    assert foretold.run(walk.house, DAYS[4]) == ()  # F had promised nothing of the day that is final now
+    later = DAYS[4] + timedelta(days=1)
+    assert SCENARIO.restated_days == 2
+    Simulation(WORLD).write(walk.house.logs, [later])
+    for stage in (read, view, sample):
+        stage.run(walk.house, later, ())
+    assert foretold.pending(walk.house, later)
+    (record,) = foretold.run(walk.house, later)
+    assert not foretold.pending(walk.house, later)
+    found = walk.house.store.scan(FORETOLD, [later]).collect()
+    assert set(found.select("objective", "age_days", "exposed_on").rows()) == {("conversion", 1, BEGINS)}
+    (whole,) = found.filter(pl.col("segment").is_null()).rows(named=True)
+    day = walk.rows.filter(dt=BEGINS, y_conversion=1)
+    known = day.filter(pl.col("conversion_known_at") < walk.house.watermark(BEGINS))
+    assert (whole["positives"], whole["seen"]) == (day.height, known.height)
+    # what the simulation itself says of clicks of that age
+    true = sum(
+        known_share(WORLD, int(category[1:]), (walk.house.watermark(BEGINS) - clicked).total_seconds())
+        for category, clicked in day.select("category", "click_at").rows()
+    )
+    assert whole["foretold"] == pytest.approx(true, rel=0.15)
+    parts = found.filter(pl.col("segment").is_not_null())
+    assert parts["seen"].sum() == known.height
+    assert parts["foretold"].sum() == pytest.approx(whole["foretold"])
+    assert record.notes["exposed_on"] == str(BEGINS)
