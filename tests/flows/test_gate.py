@@ -34,7 +34,7 @@ from flows.house import House
 from flows.limits import Gate, Limit, Limits
 from flows.recipes import Recipe
 from flows.request import Request
-from flows.stages import gate, publish, score, train
+from flows.stages import calibrate, gate, publish, score, train
 from flows.stages.encode import encoder_of
 from flows.stages.record import StageRecord
 from flows.stages.standing import scoring_version, standing_after
@@ -95,8 +95,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory, offered: pytest.MonkeyPatch) 
     house = open_house(root)
     for day in (FIRST, SECOND, THIRD):
         judge(house, day)
-    score.run(house, THIRD, LINES)
-    publish.run(house, THIRD, LINES)
+    for stage in (calibrate, score, publish):
+        stage.run(house, THIRD, LINES)
     return house
 
 
