@@ -47,6 +47,30 @@ def lesson_rows(
     return open_rows(samples, house.scenario, since, until, _readings(house, day, recipe), curves)
 
 
+def told_open(house: House, recipe: Recipe, rows: pl.LazyFrame) -> dict[str, dict[str, int]]:
+    """By late objective: labels read ``open``, those read ``again``, the ``positives`` and the ``clipped``.
+
+    The last are positives whose F lies below the floor of the policy: they weigh less than they should.
+    Nothing of a line that waits.
+    """
+    if not reads_open(recipe):
+        return {}
+    found = {}
+    for o in late(house.scenario.funnel):
+        read = rows.filter(pl.col(f"trains_{o.name}") & pl.col(f"open_{o.name}"))
+        positive = pl.col(o.label) == 1
+        below = pl.col(f"complete_{o.name}") < getattr(recipe.late, "floor", 0.0)
+        counts = read.select(
+            open=pl.len(),
+            again=pl.col(f"again_{o.name}").sum(),
+            positives=positive.sum(),
+            clipped=(positive & below).sum(),
+        )
+        (row,) = counts.collect(engine="streaming").rows(named=True)
+        found[o.name] = {name: int(count) for name, count in row.items()}
+    return found
+
+
 def completeness_key(house: House, day: date, recipe: Recipe) -> Mapping[str, str]:
     """What a version depends on beside its samples: F as of the day, where its policy asks."""
     if not recipe.late.needs_completeness:

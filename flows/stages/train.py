@@ -26,7 +26,7 @@ from flows.stages.begin import begin, giver_of
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
-from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen, with_unseen
+from flows.stages.late import completeness_key, lesson_rows, reads_open, told_open, unseen, with_unseen
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass, with_passes
 from flows.stages.propensity import propensity_of
@@ -217,6 +217,8 @@ def _learn(
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
     notes: dict[str, object] = {"trained": report.trained}
+    if read_open := told_open(house, recipe, rows):
+        notes["late"] = read_open
     if giver is not None:
         lineage["handover"] = notes["handover"] = {"line": giver.line, "version": giver.version}
     if lesson.replayed is not None:
