@@ -26,6 +26,7 @@ from flows.recipes import Recipe
 from flows.recipes import simulated as lines
 from flows.settings import Settings
 from flows.stages import foretold, read, sample, train, view
+from flows.stages.late import begun, lesson_rows
 from flows.stages.version import version_of
 from models.balancing.static import Static
 from models.entire_space.esmm import ESMM
@@ -186,6 +187,20 @@ def test_a_finished_day_changes_nothing_and_a_lost_checkpoint_comes_back_to_the_
     assert train.pending(walk.house, DAYS[4], tuple(LINES))
     train.run(walk.house, DAYS[4], tuple(LINES))
     assert {line: file.read_bytes() for line, file in files.items()} == before
+
+
+def test_a_line_that_comes_to_read_early_begins_with_its_parents_watermark(walk: Walk) -> None:
+    """What it would have read before was never read early: it is learned once, when it is final."""
+    since = walk.house.watermark(DAYS[3])
+    assert begun(walk.house, DAYS[4], recipe("naive", Naive()), since) == walk.house.day_start(DAYS[3])
+    assert begun(walk.house, DAYS[4], recipe("naive", Naive(hours=3)), since) == since
+    assert begun(walk.house, DAYS[4], recipe("waits", ESDFM()), since) == since
+    known = walk.house.store.scan(samples(SCENARIO)).drop("dt")
+    switched = lesson_rows(walk.house, DAYS[4], recipe("waits", ESDFM()), known, since, since).collect()
+    order = switched.filter("trains_conversion")
+    assert not order["again_conversion"].any()
+    assert order["open_conversion"].sum() == walk.counted(DAYS[4], early=True)
+    assert order.height == walk.counted(DAYS[4], early=True) + walk.counted(DAYS[4], early=False)
 
 
 def test_a_line_that_waits_is_the_line_of_before() -> None:
