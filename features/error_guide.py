@@ -152,6 +152,18 @@ ERRORS = (
         example="E411 NotFinite: user_value, sum of amount_cents: NaN. Next: ...",
     ),
     Entry(
+        code="E412",
+        name="BlockedDay",
+        exit=4,
+        when="a figure of a day, or of one before it, lies outside a band of level block",
+        stays="What was read, viewed and sampled of the day, and its figures (`quality_daily`). No model was "
+        "trained; yesterday's scores stay published.",
+        do="Deliver the day again. If it is as it should be, answer for it: `funnelcast run --date DAY "
+        "--override RULE --reason TEXT`; the ledger keeps who, when and why.",
+        example="E412 BlockedDay: data of 2026-03-28: volume.click: 45, expected 88.8 to 2,220 (usual 444 of "
+        "7 days); no model was trained, the scores of 2026-03-28 stay. Next: ...",
+    ),
+    Entry(
         code="E501",
         name="Busy",
         exit=5,

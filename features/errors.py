@@ -97,6 +97,12 @@ class NotFinite(FunnelcastError):
     code, exit_code = "E411", 4
 
 
+class BlockedDay(FunnelcastError):
+    """A figure of the day lies outside a band that blocks; it is neither learned nor published."""
+
+    code, exit_code = "E412", 4
+
+
 class Busy(FunnelcastError):
     """Another process runs in the same scenario's warehouse, or changed a partition meanwhile."""
 

@@ -14,6 +14,7 @@ from features.aggregates import State
 from features.clocks import check_clocks
 from features.funnel import Funnel
 from features.on_demand import check_on_demand
+from features.validation.bands import BANDS, Band
 from features.validation.leakage import outcomes, refuse_outcomes
 from features.view import Feature, History, View
 
@@ -191,6 +192,7 @@ class Scenario:
         candidates: rule for the pairs to score when there is no log of them.
         lateness: how long after its instant an event may arrive; a label is final only after it.
         skew: how far clocks may disagree: an event this long before its impression still belongs to it.
+        bands: what the figures of a day are held to before it is learned.
 
     Raises:
         ValueError: a feature of the request or of a view reads what is known only after the exposure.
@@ -212,6 +214,7 @@ class Scenario:
     candidates: CandidateRule
     lateness: timedelta = timedelta(0)
     skew: timedelta = timedelta(0)
+    bands: tuple[Band, ...] = BANDS
 
     def __post_init__(self) -> None:
         stored = (*self.context, *(feature for view in self.views for feature in view.features))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from features.bookkeeping import METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, METRICS, MODELS, QUARANTINE, RUNS
 from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
+from features.validation.bands import QUALITY
 from features.validation.drift import DRIFT
 from features.validation.foretold import FORETOLD
 from flows.catalog import CatalogView
@@ -25,7 +26,10 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         ),
         CatalogView("samples", samples(scenario)),
         CatalogView("metrics_daily", METRICS),
+        CatalogView("calibration_daily", CALIBRATION),
+        CatalogView("calibrators", CALIBRATORS),
         CatalogView("drift_daily", DRIFT),
+        CatalogView("quality_daily", QUALITY),
         CatalogView("completeness", COMPLETENESS),
         CatalogView("completeness_daily", FORETOLD),
         CatalogView("runs", RUNS),

@@ -20,7 +20,7 @@ from features.errors import BrokenPromise, FunnelcastError, UsageError
 from flows import logs
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
-from flows.options import Config, Debug, Json, Recipe, Scenario, examples
+from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenario, examples
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
@@ -78,12 +78,15 @@ def demo(config: Config = None, debug: Debug = False, as_json: Json = False) -> 
     epilog=examples(
         "funnelcast run --date 2022-04-25",
         "funnelcast run --date yesterday --recipe esmm --recipe ple",
+        'funnelcast run --date 2022-04-25 --override volume.click --reason "half of the clients were down"',
         "15 6 * * *  funnelcast run --date yesterday --config /srv/funnelcast.toml     (crontab)",
     )
 )
 def run(
     date: Annotated[str, typer.Option(help="Logical date, such as 2022-04-25, or: yesterday.")],
     recipe: Recipe = None,
+    override: Override = None,
+    reason: Reason = None,
     scenario: Scenario = None,
     config: Config = None,
     debug: Debug = False,
@@ -93,12 +96,13 @@ def run(
 
     A finished day is left alone; a killed run is resumed where it stopped.
     """
-    from flows import report
+    from flows import overrides, report
     from flows.work import work
 
     request = _open(config, scenario, recipe, debug, as_json)
     day = _day(date, request.house.scenario.zone)
     days = request.days(day, day)
+    overrides.answer_for(request.house, day, override, reason)
     work(request, days, _text(config), debug)
     report.outcome(request.house, days, as_json)
 

@@ -10,10 +10,10 @@ from datetime import UTC, date, datetime
 from types import ModuleType
 
 from features.calendar import day_end, day_of
-from features.errors import DiskFull, FunnelcastError, MissingStage, UsageError
+from features.errors import BlockedDay, DiskFull, FunnelcastError, MissingStage, UsageError
 from flows.house import House
 from flows.ledger import failed, finish
-from flows.stages import publish, read, sample, score, train, validate, view
+from flows.stages import calibrate, publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
 from flows.surroundings import refuse_unwritable, telling
 
@@ -48,7 +48,7 @@ def _run(module: ModuleType) -> Callable[[House, date, tuple[str, ...]], tuple[S
 
 STAGES = tuple(
     Stage(module.STAGE, _run(module), module.pending)
-    for module in (read, view, sample, validate, train, score, publish)
+    for module in (read, view, sample, validate, train, calibrate, score, publish)
 )
 
 
@@ -138,6 +138,8 @@ def holding(house: House, day: date) -> Iterator[None]:
             raise
         except FunnelcastError as error:
             failed(house, day, error)
+            if isinstance(error, BlockedDay):  # its figures are there to be asked for
+                publish.refresh_catalogue(house)
             raise
         except Exception:  # a fault of ours: the command line shows it
             raise

@@ -14,6 +14,10 @@ Scenario = Annotated[str | None, typer.Option(help="Scenario; else the one of th
 Recipe = Annotated[
     list[str] | None, typer.Option(help="Model line, may be repeated; else those of the settings, else all.")
 ]
+Override = Annotated[
+    str | None, typer.Option(help="Rules that block this day and that you answer for: volume.click,nulls.")
+]
+Reason = Annotated[str | None, typer.Option(help="Why; the ledger keeps it.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log lines.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for machines: the answer and every log line.")]
 

@@ -159,17 +159,21 @@ def status(request: Request, as_json: bool) -> None:
     """Days by stages, the last scored day, and rows kept out by reason."""
     from flows.day import STAGES, available_days, pending
     from flows.descendants import stale
+    from flows.stages.quality import blocked_days
 
     house = request.house
     days = {day: pending(house, day, request.lines) for day in available_days(house)}
     old = stale(house, days, request.lines)
+    blocked = blocked_days(house, days)
     scored = ask(house, _SCORED).rows[0][0] if exists(house) else None
     refused: dict[dt.date, dict[str, int]] = {}
     for day, reason, count in ask(house, _REFUSED).rows if exists(house) else ():
         refused.setdefault(day, {})[reason] = count
     if as_json:
         told = [
-            {"day": day, "pending": todo, "quarantined": refused.get(day, {})} | _stale(old.get(day))
+            {"day": day, "pending": todo, "quarantined": refused.get(day, {})}
+            | _stale(old.get(day))
+            | ({"blocked": blocked[day]} if day in blocked else {})
             for day, todo in days.items()
         ]
         _dump({"scenario": house.scenario.name, "lines": request.lines, "scores": scored, "days": told})
@@ -179,7 +183,13 @@ def status(request: Request, as_json: bool) -> None:
     for day, names in days.items():
         trained = stages.index("train") if day in old else len(stages)
         marks = [
-            "to do" if stage in names else "stale" if place >= trained else "done"
+            "blocked"
+            if day in blocked and stage == "validate"
+            else "to do"
+            if stage in names
+            else "stale"
+            if place >= trained
+            else "done"
             for place, stage in enumerate(stages)
         ]
         table.add_row(str(day), *marks, f"{sum(refused.get(day, {}).values()):,}")
@@ -190,6 +200,8 @@ def status(request: Request, as_json: bool) -> None:
     if reasons:
         _say("Quarantined by reason: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
     _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
+    for day, why in blocked.items():
+        _say(f"Blocked: {day}, {'; '.join(why)}. See funnelcast explain E412.")
     if old:
         _say(f"Stale: models that descend from {min(old.values())}, which is to be trained anew.")
     if todo := [day for day, names in days.items() if names or day in old]:

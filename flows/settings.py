@@ -160,7 +160,7 @@ class Settings(BaseSettings):
                 first["msg"].removeprefix("Value error, "),
                 f"correct {key!r}; the settings are described in flows/settings.py",
             ) from None
-        except ValueError as error:  # pydantic-settings: a JSON value of the environment that is none
+        except (ValueError, RecursionError) as error:  # pydantic-settings: a variable that is no JSON
             step = "give a JSON value or one variable a key"
             raise UsageError(f"environment {PREFIX}*", str(error), step) from None
 
@@ -182,7 +182,7 @@ def _settings_file(config: str | Path | None) -> Path | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML or UTF-8; a number or a depth beyond Python's
         raise UsageError(str(file), f"not TOML: {error}", "correct that line") from None
     except OSError as error:
         raise UsageError(str(file), f"cannot be read: {error.strerror}", "check its permissions") from None

@@ -19,6 +19,8 @@ from features.encode import CLIP
 from features.encodings import Dense
 from features.scenario import Scenario, Source
 from features.tables import Table
+from features.validation.bands import OUTCOMES, RULES
+from features.validation.calibrated import evidence, knots, twins
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
 from features.view import Attributes, Feature, History, LastEvents
@@ -146,6 +148,7 @@ def _scores(draft: Draft, scenario: Scenario, name: str) -> Contract:
     for score in scenario.funnel.score_columns:
         limits = {"min": 0.0, "max": 1.0} if score.kind == "binary" else {}
         draft.limit(score.name, {**limits, "nullable": False})
+    twins(draft, scenario)
     return draft.finish("dt", "line", "user_id", "item_id", "request_id")
 
 
@@ -208,6 +211,14 @@ def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish("dt", *draft.table.sort_by)
 
 
+def _quality(draft: Draft, scenario: Scenario, name: str) -> Contract:
+    del scenario, name
+    draft.needs("table", "rule", "column", "level", "rows", "reference_days", "outcome")
+    draft.limit("rule", {"check": {"known": lambda column: column.is_in(RULES)}})
+    draft.limit("outcome", {"check": {"known": lambda column: column.is_in(OUTCOMES)}})
+    return draft.finish("dt", *draft.table.sort_by)
+
+
 def _foretold(draft: Draft, scenario: Scenario, name: str) -> Contract:
     del scenario, name
     optional = {"segment", "ratio"}
@@ -228,10 +239,13 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "id_maps": _id_maps,
     "models": _models,
     "metrics_daily": _metrics,
+    "calibration_daily": evidence,
+    "calibrators": knots,
     "quarantine": _quarantine,
     "runs": _runs,
     "completeness": _completeness,
     "drift_daily": _drift,
+    "quality_daily": _quality,
     "completeness_daily": _foretold,
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.bookkeeping import ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, ID_MAPS, METRICS, MODELS, QUARANTINE, RUNS
 from features.calendar import days_between
 from features.errors import BrokenPromise
 from features.promises import Offence, Relation, broken, reads
@@ -17,6 +17,7 @@ from features.schemas import COMPLETENESS, events, rollup, samples, scores
 from features.schemas import view as view_table
 from features.staging import Staged
 from features.tables import Table
+from features.validation.bands import QUALITY
 from features.validation.contract import BLOCK, breaches
 from features.validation.drift import DRIFT
 from features.validation.foretold import FORETOLD
@@ -84,7 +85,8 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, DRIFT, QUARANTINE, RUNS),
+        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, CALIBRATION, CALIBRATORS),
+        *(DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import sql
 from features.calendar import calendar, days_between
-from features.contracts import check_raw, raw_files, readable_together
+from features.contracts import blaming, check_raw, raw_files, readable_together
 from features.engine import connect
 from features.errors import EmptyLog, MissingLog, TooManyQuarantined
 from features.fingerprint import file_sha256, fingerprint
@@ -187,7 +187,8 @@ def _query(
         **source.params,
     }
     bound = {name: value for name, value in values.items() if name in query.params}
-    connection.sql(query.text, params=bound).create("delivery")
+    with blaming(files):
+        connection.sql(query.text, params=bound).create("delivery")
     return dict(connection.sql("SELECT verdict, count(*) FROM delivery GROUP BY verdict").fetchall())
 
 

@@ -22,6 +22,8 @@ from features.schemas import events, scores
 from features.staging import Staged
 from flows import recipes
 from flows.house import House
+from flows.recipes import Recipe
+from flows.stages.calibrate import Calibrator, calibrator_of, calibrator_version
 from flows.stages.encode import encoder_of
 from flows.stages.known import known
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
@@ -30,6 +32,7 @@ from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, live, now, stage
 from flows.stages.version import Version, load, version_of
 from flows.stages.view import snapshot_of
+from models.calibration.scores import calibrated
 from models.line import Line
 from models.machine import prepare
 
@@ -85,6 +88,19 @@ def needed_version(house: House, day: date, line: str) -> Version:
     return version
 
 
+def needed_calibrator(house: House, day: date, recipe: Recipe) -> str:
+    """Version of the line's curves of the day.
+
+    Raises:
+        MissingStage: they are not fitted.
+    """
+    version = calibrator_version(house, day, recipe)
+    if version is None:
+        where = f"calibrator {recipe.name} of {day}"
+        raise MissingStage(where, "not fitted", f"run the stage calibrate of {day} first")
+    return version
+
+
 def _read_log(house: House, day: date) -> tuple[StageRecord, ...]:
     log, for_day = house.scenario.candidates_log, day + timedelta(days=1)
     if log is None or not delivered(house, log, for_day):
@@ -106,9 +122,11 @@ def plan_scores(house: House, day: date, line: str) -> Plan:
         inputs[view.table] = snapshot.key
     inputs |= _candidate_keys(house, for_day)
     inputs["rule"] = fingerprint(scenario.candidates)
-    top = recipes.get(scenario.name, line).top
-    if top is not None:
-        inputs["top"] = str(top)
+    recipe = recipes.get(scenario.name, line)
+    if recipe.top is not None:
+        inputs["top"] = str(recipe.top)
+    if recipe.calibration is not None:
+        inputs["calibrator"] = needed_calibrator(house, day, recipe)
     inputs["code"] = code(*_CODE)
     return Plan(stage=STAGE, table=scores(scenario), day=for_day, part=line, inputs=inputs)
 
@@ -138,7 +156,9 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         line = load(house, recipe, version)
         encoder = encoder_of(house, day, version.id_maps_key)
         # the next block is scored while this one is written
-        with closing(ahead(_scores(house, line, encoder, version, plan.day, recipe.top), waiting=1)) as rows:
+        curves = calibrator_of(house, day, recipe)
+        found = _scores(house, line, encoder, version, curves, plan.day, recipe.top)
+        with closing(ahead(found, waiting=1)) as rows:
             written = stage(house.store, plan, Built(rows=rows))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
@@ -157,7 +177,13 @@ def _score(house: House, day: date, name: str) -> StageRecord:
 
 
 def _scores(
-    house: House, line: Line, encoder: Encoder, version: Version, for_day: date, top: int | None
+    house: House,
+    line: Line,
+    encoder: Encoder,
+    version: Version,
+    calibrator: Calibrator | None,
+    for_day: date,
+    top: int | None,
 ) -> Iterator[pl.DataFrame]:
     """Scores of the day's candidates in blocks, ordered by user, request and rank."""
     found = _candidates(house, for_day)
@@ -167,10 +193,23 @@ def _scores(
         blocks = listed_scores(line, encoder, found, top)
     of_all = (
         pl.lit(version.version).alias("model_version"),
+        pl.lit(calibrator.version if calibrator else None, dtype=pl.String()).alias("calibrator_version"),
         pl.lit(house.day_start(for_day), dtype=pl.Datetime("us")).alias("features_as_of"),
     )
     names = scores(house.scenario).schema.names
-    return (block.with_columns(*of_all).select(names) for block in blocks)
+    return (
+        block.with_columns(*of_all, *_calibrated(house, calibrator, block)).select(names) for block in blocks
+    )
+
+
+def _calibrated(house: House, calibrator: Calibrator | None, block: pl.DataFrame) -> list[pl.Series]:
+    """The calibrated columns of a block; empty where the line is not calibrated."""
+    funnel = house.scenario.funnel
+    if calibrator is None:
+        nothing = pl.repeat(None, block.height, dtype=pl.Float32(), eager=True)
+        return [nothing.alias(column.calibrated) for column in funnel.probabilities]
+    raw = {column.name: block[column.name].to_numpy() for column in funnel.probabilities}
+    return [pl.Series(name, p) for name, p in calibrated(funnel, calibrator.curves, raw).items()]
 
 
 def _candidates(house: House, for_day: date) -> Product | Iterator[Listed]:

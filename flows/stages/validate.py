@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from functools import cache
 
 import polars as pl
 
@@ -18,7 +19,7 @@ from features.validation.leakage import CEILING, separations
 from features.validation.tables import contract
 from features.validation.thinning import AT_MOST, thin
 from flows.house import House
-from flows.stages import foretold
+from flows.stages import foretold, quality
 from flows.stages.promise import blocks
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
@@ -36,26 +37,34 @@ log = logging.getLogger("funnelcast.validate")
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
     """Compare a day's samples with those of the days before, features with labels, F with what came of it.
 
-    Nothing is refused here: what is wrong was refused before it was committed. The warnings stand in the
-    notes of the record, so in the ledger too, and are logged when they are found.
+    What is wrong was refused before it was committed; here a day is only stopped by a figure outside of a
+    band that blocks. The warnings stand in the notes of the records, so in the ledger too, and are logged
+    when they are found.
 
     Raises:
         MissingStage: the day has no samples.
+        BlockedDay: the day, or one before it, is not to be learned.
     """
     del lines  # the same samples serve every line
-    record = settle(house.store, plan_drift(house, day), lambda: _judge(house, day))
-    if not record.repeated:
+    part = cache(lambda exposed: _part(house, samples(house.scenario), [exposed]))
+    shifts = settle(house.store, plan_drift(house, day), lambda: _judge(house, day, part(day)))
+    figures = quality.judge(house, day, part)
+    for record in (shifts, figures):
         warnings = record.notes["warnings"]
-        assert isinstance(warnings, list)  # noqa: S101 - written by `_judge`
-        for warning in warnings:
+        assert isinstance(warnings, list)  # noqa: S101 - both write them
+        for warning in warnings if not record.repeated else ():
             log.warning("%s: %s", day, warning)
-    return (record, *foretold.run(house, day))
+    told = foretold.run(house, day)
+    quality.refuse_blocked(house, day)
+    return (shifts, figures, *told)
 
 
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
-    """Whether the day was not compared, or with other samples."""
+    """Whether the day was not compared, or with other samples; or it is blocked."""
     del lines
-    return live(house.store, plan_drift(house, day)) is None or foretold.pending(house, day)
+    plans = (plan_drift(house, day), quality.plan_quality(house, day))
+    unknown = any(live(house.store, plan) is None for plan in plans) or foretold.pending(house, day)
+    return unknown or quality.is_blocked(house, day)
 
 
 def plan_drift(house: House, day: date) -> Plan:
@@ -67,10 +76,9 @@ def plan_drift(house: House, day: date) -> Plan:
     return Plan(stage=STAGE, table=DRIFT, day=day, inputs={**inputs, "code": code(*_CODE)})
 
 
-def _judge(house: House, day: date) -> Built:
+def _judge(house: House, day: date, ours: pl.DataFrame) -> Built:
     scenario, table = house.scenario, samples(house.scenario)
     before = _reference(house, day)
-    ours = _part(house, table, [day])
     theirs = _part(house, table, before)
     rows = drift(scenario.features, scenario.funnel, ours, theirs, len(before))
     alone = [told for told in separations(scenario.features, scenario.funnel, ours) if told.auc > CEILING]

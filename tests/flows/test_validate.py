@@ -102,7 +102,7 @@ def test_every_feature_and_label_of_a_day_is_compared_with_the_days_before(
     for number, day in enumerate(DAYS):
         assert validate.pending(shop, day, ())
         with caplog.at_level(logging.WARNING, "funnelcast"):
-            (record,) = validate.run(shop, day, ())
+            (record, _) = validate.run(shop, day, ())
         assert record.notes["reference_days"] == [str(before) for before in DAYS[:number]]
         found = shop.store.scan(DRIFT, [day]).collect()
         assert set(found.filter(kind="feature")["name"]) == {f.name for f in SCENARIO.features}
@@ -127,7 +127,7 @@ def test_a_day_that_was_compared_is_left_alone_until_its_samples_change(shop: Ho
     before = shop.store.snapshot(DRIFT)
     for day in DAYS:
         assert not validate.pending(shop, day, ())
-        (record,) = validate.run(shop, day, ())
+        (record, _) = validate.run(shop, day, ())
         assert record.repeated
     assert shop.store.snapshot(DRIFT) == before
     wider = replace(shop, scenario=replace(SCENARIO, skew=SCENARIO.skew * 2))
@@ -247,7 +247,7 @@ def test_F51_a_feature_that_nearly_knows_the_click_is_named_with_its_figure(tmp_
         raw.with_columns(position=told.cast(pl.Int64) + 1).drop("nth").write_parquet(file)
     for stage in (read, views, sample):
         stage.run(house, DAYS[0], ())
-    (record,) = validate.run(house, DAYS[0], ())
+    (record, _) = validate.run(house, DAYS[0], ())
     warnings = record.notes["warnings"]
     assert isinstance(warnings, list)
     (leak,) = [text for text in warnings if text.startswith("leak?") and "ranks click" in text]

@@ -73,10 +73,12 @@ CASES = {
     ),
     "checks/scores_in_range": Case(
         "user_id BIGINT, item_id VARCHAR, line VARCHAR, pctr FLOAT, pcvr FLOAT, pctcvr FLOAT, p_like FLOAT, "
-        "e_spend FLOAT, price FLOAT",
-        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, -7, 7), (1, 'b', 'ple', 0, 1, 0.5, 1e-30, 7, 7)",
-        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 0, 7), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 0, 7),"
-        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', NULL, 7), (5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 'nan', 7)",
+        "e_spend FLOAT, price FLOAT, pctr_cal FLOAT, p_like_cal FLOAT",
+        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, -7, 7, 0, 1), (1, 'b', 'ple', 0, 1, 0.5, 1e-30, 7, 7, NULL, NULL)",
+        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 0, 7, 1, 1), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 0, 7, 1, 1),"
+        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', NULL, 7, 1, 1),"
+        "(5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 'nan', 7, 1, 1),"
+        "(6, 'a', 'ple', 0.5, 0.5, 0.5, 0.5, 0, 7, 1.1, -0.1), (7, 'a', 'ple', 0, 0, 0, 0, 0, 7, 'nan', 1)",
         [
             (2, "a", "ple", "pctr"),
             (3, "a", "ple", "pcvr"),
@@ -85,6 +87,9 @@ CASES = {
             (4, "a", "ple", "e_spend"),
             (5, "a", "ple", "p_like"),
             (5, "a", "ple", "e_spend"),
+            (6, "a", "ple", "pctr_cal"),
+            (6, "a", "ple", "p_like_cal"),
+            (7, "a", "ple", "pctr_cal"),
         ],
     ),
     "checks/scores_joint_below_parent": Case(
@@ -92,6 +97,19 @@ CASES = {
         "(1, 'a', 'ple', 0.5, 0.5), (2, 'a', 'ple', 0.5, 0.1)",
         "(3, 'a', 'ple', 0.5, 0.50001)",
         [(3, "a", "ple")],
+    ),
+    "checks/scores_calibrated_below_parent": Case(
+        "user_id BIGINT, item_id VARCHAR, line VARCHAR, pctr_cal FLOAT, pctcvr_cal FLOAT",
+        "(1, 'a', 'ple', 0.5, 0.5), (2, 'a', 'ple', 0.5, 0.1), (2, 'b', 'ple', NULL, NULL)",
+        "(3, 'a', 'ple', 0.5, 0.50001)",
+        [(3, "a", "ple")],
+    ),
+    "checks/scores_one_calibrator": Case(
+        "dt DATE, line VARCHAR, calibrator_version VARCHAR",
+        "('2026-01-06', 'ple', 'x'), ('2026-01-06', 'ple', 'x'), ('2026-01-06', 'esmm', NULL)",
+        "('2026-01-07', 'ple', 'x'), ('2026-01-07', 'ple', 'z'), ('2026-01-07', 'esmm', 'y'),"
+        "('2026-01-07', 'esmm', NULL)",
+        [("dt", "ple", 2, 0), ("dt", "esmm", 1, 1)],
     ),
     "checks/scores_keys_known": Case(
         SCORE,
@@ -258,7 +276,8 @@ def test_a_relation_is_all_its_parts_each_in_its_own_words_and_may_be_empty(tmp_
     with duckdb.connect() as connection:
         connection.sql(
             "SELECT DATE '2026-01-06' AS dt, 'ple' AS line, range AS user_id, 'a' AS item_id, NULL::VARCHAR "
-            "AS request_id, 'x' AS model_version, 0.5::FLOAT AS pctr, 0.5::FLOAT AS pctcvr FROM range(4)"
+            "AS request_id, 'x' AS model_version, 0.5::FLOAT AS pctr, 0.5::FLOAT AS pctcvr, "
+            "0.5::FLOAT AS pctr_cal, 0.5::FLOAT AS pctcvr_cal, 'c' AS calibrator_version FROM range(4)"
         ).write_parquet(str(score))
         connection.sql("SELECT unnest([1, 1, 2]) AS user_id, 'a' AS item_id").write_parquet(str(log))
     limits = Limits(memory="500MB", threads=2, scratch=tmp_path / "scratch")
