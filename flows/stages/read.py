@@ -44,7 +44,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
             committed, and nothing of any later stage.
     """
     del lines  # the same events serve every line
-    _check_all(house, day)
+    check(house, day)
     return tuple(record for source in house.scenario.sources for record in read(house, source, day))
 
 
@@ -160,7 +160,7 @@ def raw_sha256(file: Path, modified_ns: int) -> str:
     return file_sha256(file)[:16]
 
 
-def _check_all(house: House, day: date) -> None:
+def check(house: House, day: date) -> None:
     """Hold every file of the day to its contract before the first row of any is read."""
     with connect(house.limits) as connection:
         for source in house.scenario.sources:
