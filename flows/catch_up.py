@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
 from features.errors import UsageError
 from flows import logs
-from flows.options import Config, Debug, Json, Recipe, Scenario
+from flows.options import Config, Debug, Json, Recipe, Scenario, day_of, text_of
 
 if TYPE_CHECKING:
     from flows.request import Request
+
+log = logging.getLogger("funnelcast.cli")
 
 
 def backfill(
@@ -25,7 +26,8 @@ def backfill(
         typer.Option("--stale", help="Only days that were run before and follow from other inputs now."),
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Days that are read and viewed at once; no result depends on it.")
+        int,
+        typer.Option(min=1, max=64, help="Days that are read and viewed at once; no result depends on it."),
     ] = 1,
     recipe: Recipe = None,
     scenario: Scenario = None,
@@ -45,36 +47,19 @@ def backfill(
     from flows.work import work
 
     logs.configure(as_json=as_json, debug=debug)
-    path = config_text(config)
+    path = text_of(config)
     request = Request.open(path, scenario, recipe)
+    if stale:
+        request = request.of_trained_lines()
     days = _days(request, start, end, stale)
     if dry_run:
         plan(request, days, as_json)
         return
-    if days:
-        work(request, days, path, debug, workers=workers, stale=stale)
-    else:
-        logs.say("no day is stale: nothing to do")
+    if not days:
+        log.info("no day that was run follows from other inputs now: nothing to do")
+        return
+    work(request, days, path, debug, workers=workers, stale=stale)
     report.outcome(request.house, days, as_json)
-
-
-def config_text(config: Path | None) -> str | None:
-    """The settings file as flows take it: from any folder."""
-    return None if config is None else str(config.absolute())
-
-
-def day_of(text: str, zone: str) -> dt.date:
-    """A date as it is typed.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if text == "yesterday":
-        return dt.datetime.now(ZoneInfo(zone)).date() - dt.timedelta(days=1)
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise UsageError("date", f"{text!r} is no date", "write it as 2022-04-25") from None
 
 
 def _days(request: Request, start: str | None, end: str | None, stale: bool) -> tuple[dt.date, ...]:
