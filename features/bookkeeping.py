@@ -1,4 +1,7 @@
-"""The tables that every scenario has: ledger, models, metrics, id maps, quarantine."""
+"""The tables that every scenario has: ledger, models, metrics, calibration, id maps, quarantine.
+
+Those of the gate are in ``features.promotion``.
+"""
 
 from __future__ import annotations
 
@@ -110,15 +113,90 @@ METRICS = Table(
         "objective": "What was predicted.",
         "space": "impressions: joint probability, or value per impression, all rows; given_X: conditional, "
         "rows where X happened; conditional_over_impressions: conditional probability, all rows.",
-        "slice": "all, or a part of the rows: users or items that the model did not know; pass_N: all rows, "
-        "by the model as it stood after its Nth pass over its newest day (where epochs_per_day is above 1).",
+        "slice": "all, or a part of the rows: users or items that the model did not know; decile_N: the Nth "
+        "tenth of the space's rows by rising score, decile_10 the highest; pass_N: all rows, by the model as "
+        "it stood after its Nth pass over its newest day (where epochs_per_day is above 1).",
         "metric": "auc, gauc (mean over users, weighted by impressions), gauc_unweighted, ks (largest true "
         "less false positive rate), log_loss, normalized_entropy, pcoc (predicted over observed), ece (mean "
-        "gap of predicted and observed rate, 15 bins of equal rows); of a value: rmse, mae (its unit), pcoc.",
+        "gap of predicted and observed rate, 15 bins of equal rows); pcoc_cal, log_loss_cal, ece_cal: after "
+        "calibration as it was known before the day; of a value: rmse, mae (its unit), pcoc.",
         "value": "Null where the rows do not define it, such as an AUC without positives.",
         "rows": "Rows behind the value.",
         "positives": "Rows with a positive label; of a value, rows where it is not 0.",
         "state": "final: the labels can no longer change.",
+    },
+)
+
+_SCORE = {
+    "objective": "What was predicted.",
+    "space": "impressions: joint probability, all rows; given_X: conditional, rows where X happened.",
+    "score": "Column of the table scores that it speaks of.",
+}
+
+CALIBRATION = Table(
+    name="calibration_daily",
+    schema=pa.schema(
+        [
+            ("model_version", pa.string()),
+            ("objective", pa.string()),
+            ("space", pa.string()),
+            ("score", pa.string()),
+            ("bin", pa.int32()),
+            ("rows", pa.int64()),
+            ("positives", pa.int64()),
+            ("predicted", pa.float64()),
+        ]
+    ),
+    partition_by=("dt", "line"),
+    sort_by=("score", "bin"),
+    description="Predictions of the model as it stood before the day and what then happened, by score column "
+    "and bin: what calibrators are fitted to.",
+    columns={
+        "dt": "Logical date of the rows (of the run in which their labels became final).",
+        "line": _LINE,
+        "model_version": "Version that predicted: the one trained up to the day before.",
+        **_SCORE,
+        "bin": "floor(16 ln(p / (1 - p))) + 256 of the predicted probability p, from 0 to 511.",
+        "rows": "Rows whose prediction lies in the bin.",
+        "positives": "Rows with a positive label among them.",
+        "predicted": "Sum of their predicted probabilities.",
+    },
+)
+
+CALIBRATORS = Table(
+    name="calibrators",
+    schema=pa.schema(
+        [
+            ("calibrator_version", pa.string()),
+            ("objective", pa.string()),
+            ("space", pa.string()),
+            ("score", pa.string()),
+            ("method", pa.string()),
+            ("raw", pa.list_(pa.float64())),
+            ("calibrated", pa.list_(pa.float64())),
+            ("days", pa.int32()),
+            ("rows", pa.int64()),
+            ("positives", pa.int64()),
+            ("predicted", pa.float64()),
+        ]
+    ),
+    partition_by=("dt", "line"),
+    sort_by=("score",),
+    description="Curves from predicted to calibrated probabilities, one a day, line and score column.",
+    columns={
+        "dt": "Newest logical date of the evidence; the scores of the day after are calibrated by them.",
+        "line": _LINE,
+        "calibrator_version": "Hash of the evidence, the recipe's setting and the code; that of the scores.",
+        **_SCORE,
+        "method": "isotonic, platt; identity where positives or negatives are too few; withheld where a "
+        "curve of the days before would clearly have harmed the newest day.",
+        "raw": "Predicted probabilities at the knots; the curve is a straight line between them, from (0, 0) "
+        "before the first and to (1, 1) after the last. No knot: nothing is changed.",
+        "calibrated": "What these become.",
+        "days": "Days that the evidence is of.",
+        "rows": "Rows that it is fitted to.",
+        "positives": "Rows with a positive label among them.",
+        "predicted": "Sum of their predicted probabilities.",
     },
 )
 
@@ -147,7 +225,7 @@ RUNS = Table(
     columns={
         "dt": "Logical date that the run was about.",
         "run_key": "Hash of all generations of the run; equal runs have equal keys.",
-        "stage": "read, view, sample, validate, train, score or publish; or override.",
+        "stage": "read, view, sample, validate, train, gate, calibrate, score or publish; or override.",
         "table": "Table that the stage wrote.",
         "part": "Partition that it wrote: its day and, where there is one, its line or source.",
         "generation": "Key of what it wrote; file names begin with it.",

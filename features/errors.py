@@ -10,7 +10,7 @@ class FunnelcastError(Exception):
 
     Attributes:
         code: stable code, printed first.
-        exit_code: exit status of the command line: 2 usage, 4 data, 5 environment.
+        exit_code: exit status of the command line: 2 usage, 3 gate, 4 data, 5 environment.
     """
 
     code: ClassVar[str] = "E000"
@@ -29,6 +29,12 @@ class UsageError(FunnelcastError):
     """The command cannot mean what it says: unknown recipe or scenario, a date that is not over."""
 
     code, exit_code = "E201", 2
+
+
+class GateBlocked(FunnelcastError):
+    """The gate kept a version out, and nothing else may be scored with."""
+
+    code, exit_code = "E301", 3
 
 
 class MissingLog(FunnelcastError):

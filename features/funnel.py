@@ -146,6 +146,11 @@ class ScoreColumn:
     joint: bool
     kind: Kind = "binary"
 
+    @property
+    def calibrated(self) -> str:
+        """Column of the same probability after calibration; an expected value has none."""
+        return f"{self.name}_cal"
+
 
 @dataclass(frozen=True)
 class Funnel:
@@ -261,3 +266,8 @@ class Funnel:
             if o.given is not None:
                 columns.append(ScoreColumn(f"{name}_given_{o.given}", o.name, False, o.kind))
         return tuple(columns)
+
+    @property
+    def probabilities(self) -> tuple[ScoreColumn, ...]:
+        """The score columns that are probabilities; each is calibrated by itself."""
+        return tuple(column for column in self.score_columns if column.kind == "binary")

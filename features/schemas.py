@@ -222,13 +222,20 @@ def scores(scenario: Scenario) -> Table:
         ("item_id", types.field("item_id").type),
         ("request_id", pa.string()),
         *((column.name, pa.float32()) for column in funnel.score_columns),
+        *((column.calibrated, pa.float32()) for column in funnel.probabilities),
         ("user_rank", pa.int32()),
         ("unknown_user", pa.bool_()),
         ("unknown_item", pa.bool_()),
         ("model_version", pa.string()),
+        ("calibrator_version", pa.string()),
         ("features_as_of", TIMESTAMP),
     ]
     comments = {column.name: _score(column, funnel[column.objective]) for column in funnel.score_columns}
+    comments |= {
+        column.calibrated: f"{column.name}, calibrated on days that the models had not learned from; null if "
+        "the line is not calibrated."
+        for column in funnel.probabilities
+    }
     schema = pa.schema(columns)
     return Table(
         name="scores",
@@ -246,6 +253,7 @@ def scores(scenario: Scenario) -> Table:
             "unknown_user": "The model has no row of its own for the user.",
             "unknown_item": "The model has no row of its own for the item.",
             "model_version": "Model that made the score; see view models.",
+            "calibrator_version": "What calibrated the score; see view calibrators. Null if nothing did.",
             "features_as_of": "Instant (UTC) as of which the features were known.",
         },
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from features.bookkeeping import METRICS, MODELS, QUARANTINE, RUNS
+from features.bookkeeping import CALIBRATION, CALIBRATORS, METRICS, MODELS, QUARANTINE, RUNS
+from features.promotion import GATE, PROMOTIONS
 from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
@@ -26,12 +27,16 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         ),
         CatalogView("samples", samples(scenario)),
         CatalogView("metrics_daily", METRICS),
+        CatalogView("calibration_daily", CALIBRATION),
+        CatalogView("calibrators", CALIBRATORS),
         CatalogView("drift_daily", DRIFT),
         CatalogView("quality_daily", QUALITY),
         CatalogView("completeness", COMPLETENESS),
         CatalogView("completeness_daily", FORETOLD),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),
+        CatalogView("gate", GATE),
+        CatalogView("promotions", PROMOTIONS),
         CatalogView("quarantine", QUARANTINE),
         *(CatalogView(f"features_{view.name}", view_table(view, scenario)) for view in scenario.views),
     ]

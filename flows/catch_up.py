@@ -59,7 +59,7 @@ def backfill(
         log.info("no day that was run follows from other inputs now: nothing to do")
         return
     work(request, days, path, debug, workers=workers, stale=stale)
-    report.outcome(request.house, days, as_json)
+    report.outcome(request, days, as_json)
 
 
 def _days(request: Request, start: str | None, end: str | None, stale: bool) -> tuple[dt.date, ...]:

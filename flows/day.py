@@ -13,7 +13,7 @@ from features.calendar import day_end, day_of
 from features.errors import BlockedDay, DiskFull, FunnelcastError, MissingStage, UsageError
 from flows.house import House
 from flows.ledger import failed, finish
-from flows.stages import publish, read, sample, score, train, validate, view
+from flows.stages import calibrate, gate, publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
 from flows.surroundings import refuse_unwritable, telling
 
@@ -48,7 +48,7 @@ def _run(module: ModuleType) -> Callable[[House, date, tuple[str, ...]], tuple[S
 
 STAGES = tuple(
     Stage(module.STAGE, _run(module), module.pending)
-    for module in (read, view, sample, validate, train, score, publish)
+    for module in (read, view, sample, validate, train, gate, calibrate, score, publish)
 )
 
 

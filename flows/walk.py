@@ -24,7 +24,7 @@ from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
 from flows.stages.begin import begin, giver_of
 from flows.stages.encode import encoder_of
-from flows.stages.evaluate import evaluate
+from flows.stages.evaluate import evaluate, score_rows
 from flows.stages.late import lesson_rows, reads_open, unseen_before
 from flows.stages.passes import Lesson, learn
 from flows.stages.propensity import propensity_by
@@ -116,7 +116,7 @@ def _scored(
     house: House, line: Line, version: Version, rows: pl.LazyFrame, day: date, of: Callable[[str], bool]
 ) -> Iterator[Scored]:
     """Metrics over all impressions of the objectives that ``of`` names."""
-    told = cast(pl.DataFrame, evaluate(house, line, version, rows).rows)
+    told = cast(pl.DataFrame, evaluate(house, score_rows(house, line, version, rows)).rows)
     shown = told.filter(pl.col("metric").is_in(METRICS), slice="all", space="impressions")
     for objective, *figures in shown.select("objective", "metric", "value", "rows", "positives").rows():
         if of(objective):

@@ -13,8 +13,6 @@ OPEN = {
     "F19": "a delivery without a row is refused (E402), not taken for a day on which nothing happened",
     "F42": "beyond its window is no label; it is not counted apart",
     "F45": "a day without conversions completes; that its AUC is undefined is tested of the metric alone",
-    "F46": "as F45, and there is no gate yet",
-    "F54": "there is no gate yet",
     "F55": "excluded by the join (P14); the count is not shown",
 }
 

@@ -20,6 +20,7 @@ from features.encodings import Dense
 from features.scenario import Scenario, Source
 from features.tables import Table
 from features.validation.bands import OUTCOMES, RULES
+from features.validation.calibrated import evidence, knots, twins
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
 from features.view import Attributes, Feature, History, LastEvents
@@ -147,6 +148,7 @@ def _scores(draft: Draft, scenario: Scenario, name: str) -> Contract:
     for score in scenario.funnel.score_columns:
         limits = {"min": 0.0, "max": 1.0} if score.kind == "binary" else {}
         draft.limit(score.name, {**limits, "nullable": False})
+    twins(draft, scenario)
     return draft.finish("dt", "line", "user_id", "item_id", "request_id")
 
 
@@ -237,6 +239,8 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "id_maps": _id_maps,
     "models": _models,
     "metrics_daily": _metrics,
+    "calibration_daily": evidence,
+    "calibrators": knots,
     "quarantine": _quarantine,
     "runs": _runs,
     "completeness": _completeness,

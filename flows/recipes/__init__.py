@@ -14,9 +14,11 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
+from flows.limits import Gate
 from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
+from models.calibration import Calibration
 from models.carry import Carry, Keep
 from models.entire_space.base import EntireSpace
 from models.handover import Handover
@@ -31,6 +33,8 @@ from models.row_optimizer import RowOptimizer
 _KEEP, _WAIT = Keep(), Wait()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
 _LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover", "late")
+#: What is done with the scores of a model is no part of it.
+_APART = ("top", "calibration", "gate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,10 @@ class Recipe:
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
+        calibration: how scores become rates; ``None``: the calibrated columns are empty. No part of the model
+            either.
+        gate: what a new version must keep before it scores. No part of the model either: other limits judge
+            anew.
 
     Raises:
         UsageError: what is chosen does not go together.
@@ -95,6 +103,8 @@ class Recipe:
     late: Late = _WAIT
     seed: int = 20220425
     top: int | None = None
+    calibration: Calibration | None = field(default_factory=Calibration)
+    gate: Gate = field(default_factory=Gate)
 
     def __post_init__(self) -> None:
         if self.top is not None and self.top < 1:
@@ -136,7 +146,7 @@ class Recipe:
 
     def settings(self) -> dict[str, object]:
         """The model's settings as plain values: what was imported by which name, and with which keywords."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "top"}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _APART}
         plain = {name: _plain(value) for name, value in told.items()}
         as_before = [f.name for f in fields(self) if f.name in _LATER and plain[f.name] == _plain(f.default)]
         return {name: value for name, value in plain.items() if name not in as_before}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
 from features.batches import blocks, targets
 from features.bookkeeping import METRICS
 from flows.house import House
+from flows.stages.calibrate import Calibrator
 from flows.stages.encode import encoder_of
 from flows.stages.settle import Built
 from flows.stages.version import Version
+from models.calibration.scores import calibrated
 from models.line import Line
+from models.metrics import Metric
 from models.metrics import evaluate as measure
+from models.metrics.calibrated import after_calibration, by_tenth
 from models.score import score_arrays
 
 _BLOCK = 65_536
@@ -29,12 +36,26 @@ _SCHEMA = {
 }
 
 
-def evaluate(house: House, line: Line, version: Version | None, rows: pl.LazyFrame) -> Built:
-    """Every metric of every objective on ``rows``; no metric at all where no model came before.
+@dataclass(frozen=True)
+class Scored:
+    """Rows as a version scores them.
+
+    Attributes:
+        version: what scored them; ``None`` on a line's first day.
+        rows: labels ``y`` and masks ``trains`` (B, K), scores and ``unknown_*`` by name and ``user`` (B,);
+            ``None`` where there is no version, or no row.
+    """
+
+    version: Version | None
+    rows: Mapping[str, np.ndarray] | None
+
+
+def score_rows(house: House, line: Line, version: Version | None, rows: pl.LazyFrame) -> Scored:
+    """Labels and scores of every row.
 
     Rows are encoded with the id maps that the model knew: an id that is new today is unknown, as it was
-    when yesterday's scores were published. A block is in memory at a time, and of every row its labels,
-    probabilities and user, since an exact AUC ranks them all.
+    when yesterday's scores were published. A block is encoded at a time; what is kept of every row are its
+    labels, probabilities and user, since an exact AUC ranks them all.
 
     Args:
         house: where to work.
@@ -43,9 +64,7 @@ def evaluate(house: House, line: Line, version: Version | None, rows: pl.LazyFra
         rows: as ``features.batches.fresh_rows`` gives them.
     """
     if version is None:
-        return Built(
-            rows=pl.DataFrame(schema=_SCHEMA), notes={"baseline": "none: the first day of this line"}
-        )
+        return Scored(None, None)
     encoder = encoder_of(house, version.day, version.id_maps_key)
     names = [column.name for column in house.scenario.funnel.score_columns]
     parts: list[dict[str, np.ndarray]] = []
@@ -58,18 +77,44 @@ def evaluate(house: House, line: Line, version: Version | None, rows: pl.LazyFra
             {**targets(block, house.scenario), **known, **unknown, "user": block["user_id"].to_numpy()}
         )
     if not parts:
+        return Scored(version, None)
+    return Scored(version, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def evaluate(house: House, scored: Scored, calibrator: Calibrator | None = None) -> Built:
+    """Every metric of every objective, raw and calibrated; no metric at all where no model came before.
+
+    Args:
+        house: where to work.
+        scored: as ``score_rows`` gives it.
+        calibrator: as it was known before these rows; ``None`` if there was none.
+    """
+    version, rows = scored.version, scored.rows
+    if version is None:
+        return Built(
+            rows=pl.DataFrame(schema=_SCHEMA), notes={"baseline": "none: the first day of this line"}
+        )
+    if rows is None:
         return Built(rows=pl.DataFrame(schema=_SCHEMA), notes={"evaluated": 0})
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    slices = {"all": np.ones(len(whole["user"]), dtype=np.bool_)}
-    slices |= {name: mask for name, mask in whole.items() if name.startswith("unknown_")}
-    found = []
+    funnel = house.scenario.funnel
+    names = [column.name for column in funnel.score_columns]
+    twins = None if calibrator is None else calibrated(funnel, calibrator.curves, rows)
+    slices = {"all": np.ones(len(rows["user"]), dtype=np.bool_)}
+    slices |= {name: mask for name, mask in rows.items() if name.startswith("unknown_")}
+    found: list[tuple[str, Metric]] = []
     for name, mask in slices.items():
-        part = {key: values[mask] for key, values in whole.items()}
-        shown = {column: part[column] for column in names}
-        metrics = measure(house.scenario.funnel, part["y"], part["trains"], shown, part["user"])
-        found += [
-            (version.version, m.objective, m.space, name, m.name, m.value, m.rows, m.positives, "final")
-            for m in metrics
-        ]
-    frame = pl.DataFrame(found, schema=_SCHEMA, orient="row")
-    return Built(rows=frame.select(METRICS.schema.names), notes={"evaluated": len(whole["user"])})
+        y, valid = rows["y"][mask], rows["trains"][mask]
+        shown = {column: rows[column][mask] for column in names}
+        metrics = measure(funnel, y, valid, shown, rows["user"][mask])
+        if twins is not None:
+            metrics += after_calibration(funnel, y, valid, {twin: p[mask] for twin, p in twins.items()})
+        found += [(name, metric) for metric in metrics]
+    found += by_tenth(funnel, rows["y"], rows["trains"], rows, twins)
+    told = [
+        (version.version, m.objective, m.space, name, m.name, m.value, m.rows, m.positives, "final")
+        for name, m in found
+    ]
+    frame = pl.DataFrame(told, schema=_SCHEMA, orient="row")
+    known = "none" if calibrator is None else calibrator.version
+    notes: dict[str, object] = {"evaluated": len(rows["user"]), "calibrator": known}
+    return Built(rows=frame.select(METRICS.schema.names), notes=notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import cast
@@ -15,8 +15,9 @@ from features.readings import Readings, late, open_rows
 from features.schemas import COMPLETENESS
 from flows.house import House
 from flows.recipes import Recipe
+from flows.stages.calibrate import Calibrator
 from flows.stages.completeness import curves_of
-from flows.stages.evaluate import evaluate
+from flows.stages.evaluate import Scored, evaluate, score_rows
 from flows.stages.settle import Built
 from flows.stages.version import Version, load, parent_of
 
@@ -75,26 +76,42 @@ def unseen_before(house: House, since: datetime) -> date:
     return day_of(first, house.scenario.zone)
 
 
-def with_unseen(house: House, recipe: Recipe, rows: pl.LazyFrame, since: datetime, own: Built) -> Built:
-    """Metrics of a day, those of late objectives by a version that had read none of the rows.
+def late_objectives(house: House, recipe: Recipe) -> tuple[str, ...]:
+    """Objectives of which a line reads labels that may still change."""
+    return tuple(o.name for o in late(house.scenario.funnel)) if reads_open(recipe) else ()
+
+
+def judge(house: House, recipe: Recipe, rows: pl.LazyFrame, since: datetime) -> Scored:
+    """Rows of a day as a version scores them that had read none of their open labels.
 
     Args:
         house: where.
         recipe: of the line.
         rows: as ``features.batches.fresh_rows`` gives them.
         since: the parent's watermark.
-        own: metrics of the parent on them; it may have read their open labels.
     """
-    if not reads_open(recipe):
-        return own
-    names = [o.name for o in late(house.scenario.funnel)]
-    kept = cast(pl.DataFrame, own.rows).filter(~pl.col("objective").is_in(names))
     version = unseen(house, recipe, since)
     if version is not None and not version.folder.is_dir():
         version = None  # its weights were cleared away; nobody else has seen none of the rows
-    found = evaluate(house, load(house, recipe, version), version, rows)
+    return score_rows(house, load(house, recipe, version), version, rows)
+
+
+def with_unseen(
+    house: House, own: Built, names: Sequence[str], scored: Scored, calibrator: Calibrator | None
+) -> Built:
+    """Metrics of a day, those of late objectives by a version that had read none of the rows.
+
+    Args:
+        house: where.
+        own: metrics of the parent; it may have read open labels.
+        names: as of ``late_objectives``.
+        scored: as of ``judge``.
+        calibrator: as of ``evaluate``.
+    """
+    kept = cast(pl.DataFrame, own.rows).filter(~pl.col("objective").is_in(names))
+    found = evaluate(house, scored, calibrator)
     judged = cast(pl.DataFrame, found.rows).filter(pl.col("objective").is_in(names))
-    told = {"judged": ", ".join(names), "by": "none" if version is None else version.version}
+    told = {"judged": ", ".join(names), "by": "none" if scored.version is None else scored.version.version}
     return replace(own, rows=pl.concat([kept, judged]), notes={**own.notes, "late": told})
 
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from flows.house import House
 from flows.recipes import Recipe
-from flows.stages.evaluate import evaluate
+from flows.stages.evaluate import evaluate, score_rows
 from flows.stages.settle import Built
 from flows.stages.version import Version, load
 from models import checkpoint
@@ -53,7 +53,8 @@ def with_passes(
     """
     frames, told = [cast(pl.DataFrame, own.rows)], {}
     for nth, earlier in _passes(version):
-        found = cast(pl.DataFrame, evaluate(house, load(house, recipe, earlier), earlier, rows).rows)
+        scored = score_rows(house, load(house, recipe, earlier), earlier, rows)
+        found = cast(pl.DataFrame, evaluate(house, scored).rows)
         frames.append(found.filter(slice="all").with_columns(slice=pl.lit(f"pass_{nth}")))
         told[f"pass_{nth}"] = _told(frames[-1])
     if not told:

@@ -22,14 +22,18 @@ from features.schemas import events, scores
 from features.staging import Staged
 from flows import recipes
 from flows.house import House
+from flows.recipes import Recipe
+from flows.stages.calibrate import Calibrator, calibrator_of, calibrator_version
 from flows.stages.encode import encoder_of
 from flows.stages.known import known
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
 from flows.stages.read import delivered, is_read, read
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, live, now, stage
-from flows.stages.version import Version, load, version_of
+from flows.stages.standing import scoring_version
+from flows.stages.version import Version, load
 from flows.stages.view import snapshot_of
+from models.calibration.scores import calibrated
 from models.line import Line
 from models.machine import prepare
 
@@ -50,10 +54,11 @@ _CODE = (
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
-    """Score the next day's candidates with every line's version of this day.
+    """Score the next day's candidates with the version of every line that stands: this day's, if it passed.
 
     Raises:
-        MissingStage: a line has no version of the day, or the views of the next day are not there.
+        MissingStage: a line has no version of the day, it was not judged, or the views of the next day are
+            not there.
     """
     read_now = _read_log(house, day)
     prepare()  # one thread per line beats several inside one line's small products
@@ -73,15 +78,16 @@ def log_pending(house: House, day: date) -> bool:
     return log is not None and delivered(house, log, for_day) and not is_read(house, log, for_day)
 
 
-def needed_version(house: House, day: date, line: str) -> Version:
-    """The line's version of the day.
+def needed_calibrator(house: House, day: date, recipe: Recipe) -> str:
+    """Version of the line's curves of the day.
 
     Raises:
-        MissingStage: it is not trained.
+        MissingStage: they are not fitted.
     """
-    version = version_of(house, line, day)
+    version = calibrator_version(house, day, recipe)
     if version is None:
-        raise MissingStage(f"model {line} of {day}", "not trained", f"run the stage train of {day} first")
+        where = f"calibrator {recipe.name} of {day}"
+        raise MissingStage(where, "not fitted", f"run the stage calibrate of {day} first")
     return version
 
 
@@ -95,7 +101,7 @@ def _read_log(house: House, day: date) -> tuple[StageRecord, ...]:
 def plan_scores(house: House, day: date, line: str) -> Plan:
     """What the scores for the day after ``day`` depend on: the model, the views, the candidates."""
     for_day, scenario = day + timedelta(days=1), house.scenario
-    version = needed_version(house, day, line)
+    version = scoring_version(house, line, day)
     inputs = {"model": version.version, "id_maps": version.id_maps_key}
     for view in scenario.views:
         snapshot = snapshot_of(house, view, for_day)
@@ -106,9 +112,11 @@ def plan_scores(house: House, day: date, line: str) -> Plan:
         inputs[view.table] = snapshot.key
     inputs |= _candidate_keys(house, for_day)
     inputs["rule"] = fingerprint(scenario.candidates)
-    top = recipes.get(scenario.name, line).top
-    if top is not None:
-        inputs["top"] = str(top)
+    recipe = recipes.get(scenario.name, line)
+    if recipe.top is not None:
+        inputs["top"] = str(recipe.top)
+    if recipe.calibration is not None:
+        inputs["calibrator"] = needed_calibrator(house, day, recipe)
     inputs["code"] = code(*_CODE)
     return Plan(stage=STAGE, table=scores(scenario), day=for_day, part=line, inputs=inputs)
 
@@ -133,12 +141,14 @@ def _score(house: House, day: date, name: str) -> StageRecord:
     again = rows_out is not None
     started, clock = now(), time.perf_counter()
     if rows_out is None:
-        version = needed_version(house, day, name)
+        version = scoring_version(house, name, day)
         recipe = recipes.get(house.scenario.name, name)
         line = load(house, recipe, version)
-        encoder = encoder_of(house, day, version.id_maps_key)
+        encoder = encoder_of(house, version.day, version.id_maps_key)
         # the next block is scored while this one is written
-        with closing(ahead(_scores(house, line, encoder, version, plan.day, recipe.top), waiting=1)) as rows:
+        curves = calibrator_of(house, day, recipe)
+        found = _scores(house, line, encoder, version, curves, plan.day, recipe.top)
+        with closing(ahead(found, waiting=1)) as rows:
             written = stage(house.store, plan, Built(rows=rows))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
@@ -157,7 +167,13 @@ def _score(house: House, day: date, name: str) -> StageRecord:
 
 
 def _scores(
-    house: House, line: Line, encoder: Encoder, version: Version, for_day: date, top: int | None
+    house: House,
+    line: Line,
+    encoder: Encoder,
+    version: Version,
+    calibrator: Calibrator | None,
+    for_day: date,
+    top: int | None,
 ) -> Iterator[pl.DataFrame]:
     """Scores of the day's candidates in blocks, ordered by user, request and rank."""
     found = _candidates(house, for_day)
@@ -167,10 +183,23 @@ def _scores(
         blocks = listed_scores(line, encoder, found, top)
     of_all = (
         pl.lit(version.version).alias("model_version"),
+        pl.lit(calibrator.version if calibrator else None, dtype=pl.String()).alias("calibrator_version"),
         pl.lit(house.day_start(for_day), dtype=pl.Datetime("us")).alias("features_as_of"),
     )
     names = scores(house.scenario).schema.names
-    return (block.with_columns(*of_all).select(names) for block in blocks)
+    return (
+        block.with_columns(*of_all, *_calibrated(house, calibrator, block)).select(names) for block in blocks
+    )
+
+
+def _calibrated(house: House, calibrator: Calibrator | None, block: pl.DataFrame) -> list[pl.Series]:
+    """The calibrated columns of a block; empty where the line is not calibrated."""
+    funnel = house.scenario.funnel
+    if calibrator is None:
+        nothing = pl.repeat(None, block.height, dtype=pl.Float32(), eager=True)
+        return [nothing.alias(column.calibrated) for column in funnel.probabilities]
+    raw = {column.name: block[column.name].to_numpy() for column in funnel.probabilities}
+    return [pl.Series(name, p) for name, p in calibrated(funnel, calibrator.curves, raw).items()]
 
 
 def _candidates(house: House, for_day: date) -> Product | Iterator[Listed]:

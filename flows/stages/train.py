@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from features.batches import fresh_rows
-from features.bookkeeping import METRICS, MODELS
+from features.bookkeeping import CALIBRATION, METRICS, MODELS
 from features.calendar import day_of
 from features.feature_set import FeatureSet
 from features.fingerprint import canonical, fingerprint
@@ -23,12 +23,13 @@ from flows.house import House
 from flows.recipes import Recipe
 from flows.stages.bad_steps import refusing_bad_steps
 from flows.stages.begin import begin, giver_of
+from flows.stages.calibrate import calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
-from flows.stages.evaluate import evaluate
 from flows.stages.keep import keep
-from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen, with_unseen
+from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen
 from flows.stages.passes import Lesson, learn, partial_of
-from flows.stages.per_pass import keep_pass, with_passes
+from flows.stages.per_pass import keep_pass
+from flows.stages.prequential import judged
 from flows.stages.propensity import propensity_of
 from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
@@ -49,7 +50,9 @@ _ENCODING = (
 _READS = (*_ENCODING, "features/batches.py", "features/labels.py")
 _LATE = ("features/readings.py", "features/completeness.py", "flows/stages/late.py")
 _SAMPLING = ("features/sampling", "features/hashing.py", "flows/stages/propensity.py")
-_MEASURES = ("models/metrics", "models/score.py", "flows/stages/evaluate.py", "flows/stages/per_pass.py")
+_SCORED = ("models/score.py", "flows/stages/evaluate.py", "flows/stages/prequential.py")
+_MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
+_EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
 _CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, "flows/stages/train.py")
 
@@ -81,7 +84,8 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     for name in lines:
         recipe = recipes.get(house.scenario.name, name)
         plan = plan_model(house, day, recipe, maps.key)
-        if _trained(house, plan) is None or live(house.store, plan_metrics(house, day, recipe)) is None:
+        measured = (plan_metrics(house, day, recipe), plan_evidence(house, day, recipe))
+        if _trained(house, plan) is None or any(live(house.store, one) is None for one in measured):
             return True
     return False
 
@@ -105,25 +109,41 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
 
 
 def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
-    """What the prequential metrics depend on: the version before the day, and the day's samples."""
+    """What the prequential metrics depend on: the version before the day, its curves, the day's samples."""
     parent = parent_of(house, recipe.name, day)
+    curves = None if parent is None else calibrator_version(house, parent.day, recipe)
     inputs = {
-        "model": parent.version if parent else "none",
+        **_judged_by(house, day, recipe, parent),
+        "calibrator": curves or "none",
         "code": code(*_MEASURES, *_READS),
-        **_sample_keys(house, day, _since(house, day, parent)),
     }
-    if reads_open(recipe):
-        judge = unseen(house, recipe, _since(house, day, parent))
-        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
     return Plan(stage=STAGE, table=METRICS, day=day, part=recipe.name, inputs=inputs)
+
+
+def plan_evidence(house: House, day: date, recipe: Recipe) -> Plan:
+    """What the evidence for calibration depends on: the version before the day, and the day's samples."""
+    parent = parent_of(house, recipe.name, day)
+    inputs = {**_judged_by(house, day, recipe, parent), "code": code(*_EVIDENCE, *_READS)}
+    return Plan(stage=STAGE, table=CALIBRATION, day=day, part=recipe.name, inputs=inputs)
+
+
+def _judged_by(house: House, day: date, recipe: Recipe, parent: Version | None) -> dict[str, str]:
+    since = _since(house, day, parent)
+    inputs = {"model": parent.version if parent else "none", **_sample_keys(house, day, since)}
+    if reads_open(recipe):
+        judge = unseen(house, recipe, since)
+        inputs |= {"unseen": judge.version if judge else "none", "late": code(*_LATE)}
+    return inputs
 
 
 def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterator[StageRecord]:
     parent = parent_of(house, recipe.name, day)
-    metrics, model = plan_metrics(house, day, recipe), plan_model(house, day, recipe, id_maps_key)
-    evaluated, trained = live(house.store, metrics), _trained(house, model)
-    if evaluated is not None and trained is not None:
-        yield repeated(metrics, evaluated)
+    metrics, evident = plan_metrics(house, day, recipe), plan_evidence(house, day, recipe)
+    model = plan_model(house, day, recipe, id_maps_key)
+    there = [(plan, found) for plan in (metrics, evident) if (found := live(house.store, plan)) is not None]
+    trained = _trained(house, model)
+    if trained is not None and len(there) == 2:
+        yield from (repeated(plan, found) for plan, found in there)
         yield repeated(model, trained)
         partial_of(house, model).discard()  # of a run that was killed after its commit
         return
@@ -133,17 +153,7 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     lesson = lesson_rows(house, day, recipe, known, since)
     giver = giver_of(house, recipe, day) if parent is None else None
     line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
-    yield keep(
-        house,
-        metrics,
-        lambda: with_unseen(
-            house,
-            recipe,
-            rows,
-            since,
-            with_passes(house, recipe, parent, rows, evaluate(house, line, parent, rows)),
-        ),
-    )
+    yield from judged(house, recipe, line, parent, rows, since, metrics, evident)
     learned = partial(_learn, house, day, recipe, line, parent, giver, lesson, model)
     if live(house.store, model) is not None and trained is None:
         learned()  # its checkpoint was lost: the same bytes again

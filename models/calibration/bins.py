@@ -50,7 +50,8 @@ class Bins:
         return Bins(
             np.bincount(bin_N, minlength=COUNT),
             np.bincount(bin_N[y_N == 1], minlength=COUNT),
-            np.bincount(bin_N, weights=p_N, minlength=COUNT),
+            # of no rows, the sum would be of integers
+            np.bincount(bin_N, weights=p_N, minlength=COUNT).astype(np.float64),
         )
 
     def merged(self, other: Bins) -> Bins:

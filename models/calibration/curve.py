@@ -49,9 +49,14 @@ class Curve:
         Args:
             p_N: predicted probabilities of any shape.
         """
+        return self.exact(p_N).astype(np.float32)
+
+    def exact(self, p_N: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """As ``apply``, in float64; without knots, in the type in which they came."""
         if not len(self.raw_J):
-            return p_N.astype(np.float32)
-        return self._at(p_N).astype(np.float32)
+            return p_N
+        knots_J = np.concatenate([[0.0], self.raw_J, [1.0]])
+        return np.asarray(np.interp(p_N, knots_J, np.concatenate([[0.0], self.calibrated_J, [1.0]])))
 
     def centred(self, bins: Bins) -> Curve:
         """The same curve, moved by one number of logits so that it predicts as many positives as there were.
@@ -62,7 +67,7 @@ class Curve:
         rows_F, positives_F, p_F = bins.filled()
 
         def surplus(shift: float) -> float:
-            return float(rows_F @ self._moved(shift)._at(p_F) - positives_F.sum())
+            return float(rows_F @ self._moved(shift).exact(p_F) - positives_F.sum())
 
         low, high = -_FARTHEST, _FARTHEST
         for _ in range(_HALVINGS):
@@ -72,7 +77,3 @@ class Curve:
 
     def _moved(self, shift: float) -> Curve:
         return Curve(self.method, self.raw_J, expit(logit(self.calibrated_J) + shift))
-
-    def _at(self, p_N: Array) -> Array:
-        knots_J = np.concatenate([[0.0], self.raw_J, [1.0]])
-        return np.asarray(np.interp(p_N, knots_J, np.concatenate([[0.0], self.calibrated_J, [1.0]])))

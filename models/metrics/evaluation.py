@@ -12,6 +12,7 @@ from models.metrics.grouped import GroupTotals
 from models.metrics.ranking import Ranking
 from models.metrics.rows import Array, Vector
 from models.metrics.runs import Runs
+from models.metrics.spaces import spaces
 from models.metrics.totals import LabelTotals, ValueTotals
 
 
@@ -61,25 +62,18 @@ def evaluate(
         probabilities: the score columns of the funnel, as ``models.score.probabilities`` returns them.
         user: group of each row for ``gauc``.
     """
-    y_BK, valid_BK, user_B = np.asarray(y_BK), np.asarray(valid_BK, dtype=np.bool_), np.asarray(user)
-    column = {(c.objective, c.joint): np.asarray(probabilities[c.name]) for c in funnel.score_columns}
+    y_BK, user_B = np.asarray(y_BK), np.asarray(user)
     metrics: list[Metric] = []
-    for k, objective in enumerate(funnel):
-        valid_B = valid_BK[:, k]
-        spaces = [("impressions", column[objective.name, True], valid_B)]
-        parent = funnel.parent_index(objective)
-        if parent is not None:
-            p_B = column[objective.name, False]
-            spaces.append((f"given_{objective.given}", p_B, valid_B & (y_BK[:, parent] == 1)))
-            if objective.kind == "binary":
-                spaces.append(("conditional_over_impressions", p_B, valid_B))
-        for space, p_B, inside_B in spaces:
-            y_N, p_N, user_N = y_BK[inside_B, k], p_B[inside_B], user_B[inside_B]
-            values = _of_values(y_N, p_N) if objective.kind == "value" else _of_labels(y_N, p_N, user_N)
-            rows, positives = len(y_N), int(np.count_nonzero(y_N))
-            metrics += [
-                Metric(objective.name, space, name, value, rows, positives) for name, value in values.items()
-            ]
+    for space in spaces(funnel, y_BK, valid_BK):
+        p_B, inside_B = np.asarray(probabilities[space.column.name]), space.inside_B
+        y_N, p_N, user_N = y_BK[inside_B, space.place], p_B[inside_B], user_B[inside_B]
+        value = space.objective.kind == "value"
+        values = _of_values(y_N, p_N) if value else _of_labels(y_N, p_N, user_N)
+        rows, positives = len(y_N), int(np.count_nonzero(y_N))
+        metrics += [
+            Metric(space.objective.name, space.name, name, number, rows, positives)
+            for name, number in values.items()
+        ]
     return metrics
 
 

@@ -23,7 +23,7 @@ from features.view import Feature
 from flows import recipes
 from flows.house import House
 from flows.settings import Settings
-from flows.stages import read, sample, score, train
+from flows.stages import calibrate, read, sample, score, train
 from flows.stages import view as views
 from flows.stages.encode import encoder_of
 from flows.stages.version import load, version_of
@@ -163,5 +163,6 @@ def test_learned_bins_and_old_versions_of_the_maps_stay(house: House) -> None:
 
 
 def test_a_day_is_scored_with_hashed_binned_and_expiring_ids(house: House, tmp_path: Path) -> None:
+    calibrate.run(house, DAYS[2], (LINE,))
     (scored,) = (record for record in score.run(house, DAYS[2], (LINE,)) if record.table == "scores")
     assert scored.rows_out > 0

@@ -203,7 +203,7 @@ def test_a_day_of_the_shop_from_the_logs_to_an_answer(
     runs = history(warehouse, "SELECT name, state_type FROM flow_run")
     assert runs == [(f"daily {day} shop", "COMPLETED")]
     names = history(warehouse, "SELECT name FROM task_run ORDER BY start_time")
-    stages = ["read", "view", "sample", "validate", "train", "score", "publish"]
+    stages = ["read", "view", "sample", "validate", "train", "gate", "calibrate", "score", "publish"]
     assert [name.split()[0] for (name,) in names] == stages
     missing = funnelcast("run", "--date", "2026-01-09")
     assert missing.returncode == 4

@@ -328,7 +328,7 @@ def test_a_changed_description_is_no_other_feature_set(house: House) -> None:
     words = replace(profile, description="Other words.", owner="others")
     changed = replace(house, scenario=replace(SCENARIO, views=(words, *rest)))
     before = house.store.snapshot(MODELS)
-    (_, metrics, model) = train.run(changed, TRAINED[-1], (LINE,))
+    (_, metrics, _, model) = train.run(changed, TRAINED[-1], (LINE,))
     assert metrics.repeated
     assert model.repeated
     assert house.store.snapshot(MODELS) == before

@@ -23,7 +23,7 @@ from features.scenarios.shop import SCENARIO
 from features.schemas import samples, scores
 from flows.house import House
 from flows.recipes import Recipe, shop
-from flows.stages import publish, read, sample, score, train
+from flows.stages import calibrate, publish, read, sample, score, train
 from flows.stages import view as views
 from flows.stages.encode import encoder_of
 from flows.stages.version import load, version_of
@@ -78,7 +78,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         shop_logs.write_logs(root / "logs", DAYS)
         house, rows = open_house(root, VALUED), {}
         for day in DAYS:
-            for stage in (read, views, sample, train, *((score, publish) if day == DAYS[-1] else ())):
+            for stage in (
+                read,
+                views,
+                sample,
+                train,
+                calibrate,
+                *((score, publish) if day == DAYS[-1] else ()),
+            ):
                 stage.run(house, day, ("valued",))
             scanned = house.store.scan(samples(VALUED)).drop("dt")
             since = house.day_start(day)

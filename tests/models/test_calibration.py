@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import ttest_rel
 
+from features.funnel import Funnel, Objective
 from models.calibration import Bins, Calibration, Curve
 from models.calibration.bins import COUNT, expit, logit
 from models.calibration.identity import identity
 from models.calibration.isotonic import isotonic, pools
 from models.calibration.platt import LEAST, SPREAD, loss, parameters, platt
+from models.calibration.proof import harm
+from models.calibration.scores import calibrated
 from models.metrics import ece, log_loss, pcoc
 
 
@@ -118,11 +124,11 @@ def test_calibration_is_monotone_between_0_and_1_and_keeps_the_mean(
     assert (np.diff(calibrated) >= 0).all()
     assert calibrated.min() >= 0
     assert calibrated.max() <= 1
-    exact = curve._at(np.linspace(0.001, 0.999, 997))
+    exact = curve.exact(np.linspace(0.001, 0.999, 997))
     assert (np.diff(exact) > 0).all()
     assert 0 < exact.min() <= exact.max() < 1
     rows_F, positives_F, p_F = bins.filled()
-    assert rows_F @ curve._at(p_F) == pytest.approx(positives_F.sum(), rel=1e-6)
+    assert rows_F @ curve.exact(p_F) == pytest.approx(positives_F.sum(), rel=1e-6)
 
 
 def test_scores_that_rank_the_wrong_way_round_keep_their_order() -> None:
@@ -151,18 +157,82 @@ def test_bins_count_what_a_loop_counts_and_days_add_up() -> None:
     assert (parts.rows_M == bins.rows_M).all()
     assert (parts.positives_M == bins.positives_M).all()
     assert parts.predicted_M == pytest.approx(bins.predicted_M)
+    assert Bins.of(y[:0], p[:0]).predicted_M.dtype == np.float64
 
 
 def test_evidence_decides_the_method() -> None:
     chosen = Calibration(platt_from=20, isotonic_from=50)
 
-    def method(positives: int, negatives: int) -> str:
+    def told(positives: int, negatives: int) -> Bins:
         p = np.full(positives + negatives, 0.3)
-        return chosen.fit(Bins.of(np.arange(len(p)) < positives, p)).method
+        return Bins.of(np.arange(len(p)) < positives, p)
+
+    def method(positives: int, negatives: int) -> str:
+        return chosen.fit(told(positives, negatives), Bins.empty()).method
 
     assert method(19, 900) == method(900, 19) == method(0, 0) == "identity"
     assert method(20, 900) == method(900, 49) == "platt"
     assert method(50, 900) == method(900, 50) == "isotonic"
+    assert chosen.fit(Bins.empty(), told(900, 900)).method == "identity"  # nothing to prove it on
+    assert chosen.fit(told(20, 60), told(30, 90)).method == "isotonic"
+
+
+def test_harm_is_the_paired_difference_of_the_log_loss_in_standard_errors() -> None:
+    y, p, _ = day(8, 3000, 0.0, 1.0, base=-1.0)
+    curve = platt(Bins.of(*day(9, 3000, 0.3, 1.1, base=-1.0)[:2]))
+    q = curve.apply(p).astype(np.float64)
+    p = p.astype(np.float64)
+    loss_q, loss_p = (-np.where(y == 1, np.log(x), np.log(1 - x)) for x in (q, p))
+    expected = ttest_rel(loss_q, loss_p).statistic
+    assert expected > 2
+    # within a bin all rows are taken to have the mean prediction
+    assert harm(curve, Bins.of(y, p)) == pytest.approx(expected, rel=0.02)
+    assert harm(identity(Bins.empty()), Bins.of(y, p)) == 0
+    assert harm(curve, Bins.empty()) == 0
+
+
+def test_what_the_model_has_put_right_by_itself_is_not_put_right_again() -> None:
+    newborn = Bins.of(*day(1, 10_000, -1.0, 1.0)[:2])  # over-predicts
+    grown, later = (Bins.of(*day(seed, 6000, 0.0, 1.0)[:2]) for seed in (2, 3))
+    assert Calibration().fit(newborn, grown).method == "withheld"
+    assert Calibration().fit(newborn, Bins.of(*day(4, 10_000, -1.0, 1.0)[:2])).method == "platt"
+    assert Calibration().fit(grown, later).method == "platt"
+
+
+def test_a_calibrated_joint_never_exceeds_its_parent_down_the_whole_funnel() -> None:
+    hour = timedelta(hours=1)
+    funnel = Funnel(
+        (
+            Objective(name="click", log="click", window=hour),
+            Objective(name="order", log="order", given="click", window=hour),
+            Objective(name="review", log="review", given="order", window=hour),
+            Objective(name="spend", log="order", given="click", window=hour, kind="value", value="cents"),
+        ),
+        click="click",
+        conversion="order",
+    )
+
+    def level(to: float) -> Curve:
+        return Curve("isotonic", np.array([0.5]), np.array([to]))
+
+    up = {name: level(0.9) for name in ("pcvr", "pctcvr", "p_review", "p_review_given_order")}
+    raw = {
+        "pctr": [0.5, 0.5, 0.2],
+        "pcvr": [0.8, 0.1, 0.5],
+        "pctcvr": [0.4, 0.05, 0.1],
+        "p_review": [0.4, 0.01, 0.1],
+        "p_review_given_order": [1.0, 0.2, 1.0],
+    }
+    scores = {name: np.array(values, dtype=np.float32) for name, values in raw.items()}
+    found = calibrated(funnel, {"pctr": level(0.3), **up}, {**scores, "e_spend": np.ones(3)})
+    # by hand: below 0.5 a value v becomes v * 0.9 / 0.5 or v * 0.3 / 0.5
+    assert found["pctr_cal"] == pytest.approx([0.3, 0.3, 0.12])
+    assert found["pctcvr_cal"] == pytest.approx([0.3, 0.09, 0.12])
+    assert found["p_review_cal"] == pytest.approx([0.3, 0.018, 0.12])
+    assert found["pcvr_cal"] == pytest.approx([0.96, 0.18, 0.9])
+    assert found["p_review_given_order_cal"] == pytest.approx([1.0, 0.36, 1.0])
+    assert set(found) == {f"{name}_cal" for name in raw}
+    assert all(p.dtype == np.float32 for p in found.values())
 
 
 def test_without_evidence_a_score_keeps_its_bits() -> None:
@@ -176,7 +246,7 @@ def test_knots_that_do_not_rise_are_refused(raw: list[float]) -> None:
         Curve("isotonic", np.array(raw), np.array([0.1, 0.9]))
 
 
-@pytest.mark.parametrize("wrong", [{"days": 0}, {"platt_from": 0}, {"platt_from": 5, "isotonic_from": 4}])
+@pytest.mark.parametrize("wrong", [{"days": 1}, {"platt_from": 0}, {"platt_from": 5, "isotonic_from": 4}])
 def test_limits_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="platt_from <= isotonic_from"):
         Calibration(**wrong)

@@ -48,6 +48,31 @@ class Case:
 SAMPLE = "impression_id VARCHAR, y_click TINYINT, y_order TINYINT, y_like TINYINT"
 SCORE = "dt DATE, line VARCHAR, user_id BIGINT, item_id VARCHAR, request_id VARCHAR"
 CASES = {
+    "checks/gate_outcome_follows": Case(
+        'dt DATE, line VARCHAR, "check" VARCHAR, objective VARCHAR, space VARCHAR, slice VARCHAR, '
+        "over VARCHAR, measured DOUBLE, fail_limit DOUBLE, outcome VARCHAR",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh', 0.1, 0.1, 'passed'),"
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh', 0.2, 0.1, 'failed'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', 0.4, 0.5, 'failed'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', 0.6, 0.5, 'warned'),"
+        "('2026-01-05', 'a', 'psi', 'click', 's', 'all', 'fresh', 0.6, NULL, 'warned'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', NULL, 0.5, 'undecided'),"
+        "('2026-01-05', 'a', 'evidence', 'click', 's', 'all', 'fresh', 400, 30, 'passed')",
+        "('2026-01-06', 'beyond', 'auc_drop', 'click', 's', 'all', 'fresh', 0.2, 0.1, 'warned'),"
+        "('2026-01-06', 'below', 'auc', 'click', 's', 'all', 'fresh', 0.4, 0.5, 'passed'),"
+        "('2026-01-06', 'within', 'auc_drop', 'click', 's', 'all', 'fresh', 0.1, 0.1, 'failed'),"
+        "('2026-01-06', 'unlimited', 'psi', 'click', 's', 'all', 'fresh', 0.6, NULL, 'failed'),"
+        "('2026-01-06', 'unknown', 'auc', 'click', 's', 'all', 'fresh', NULL, 0.5, 'passed')",
+        [("dt", line) for line in ("beyond", "below", "within", "unlimited", "unknown")],
+    ),
+    "checks/gate_unique": Case(
+        'dt DATE, line VARCHAR, "check" VARCHAR, objective VARCHAR, space VARCHAR, slice VARCHAR, '
+        "over VARCHAR",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh'),"
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'earlier')",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh')",
+        [("dt", "a", "auc_drop")],
+    ),
     "checks/samples_exposed_before_known": Case(
         "impression_id VARCHAR, exposed_at TIMESTAMP, arrived_at TIMESTAMP, label_as_of TIMESTAMP",
         "('same instant', '2026-01-05 10:00', '2026-01-05 10:00', '2026-01-06'),"
@@ -73,10 +98,12 @@ CASES = {
     ),
     "checks/scores_in_range": Case(
         "user_id BIGINT, item_id VARCHAR, line VARCHAR, pctr FLOAT, pcvr FLOAT, pctcvr FLOAT, p_like FLOAT, "
-        "e_spend FLOAT, price FLOAT",
-        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, -7, 7), (1, 'b', 'ple', 0, 1, 0.5, 1e-30, 7, 7)",
-        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 0, 7), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 0, 7),"
-        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', NULL, 7), (5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 'nan', 7)",
+        "e_spend FLOAT, price FLOAT, pctr_cal FLOAT, p_like_cal FLOAT",
+        "(1, 'a', 'ple', 0, 1, 0.5, 1e-30, -7, 7, 0, 1), (1, 'b', 'ple', 0, 1, 0.5, 1e-30, 7, 7, NULL, NULL)",
+        "(2, 'a', 'ple', 1.1, 0.5, 0.5, 0.5, 0, 7, 1, 1), (3, 'a', 'ple', 0.5, -0.1, 0.5, 0.5, 0, 7, 1, 1),"
+        "(4, 'a', 'ple', 0.5, 0.5, NULL, 'nan', NULL, 7, 1, 1),"
+        "(5, 'a', 'ple', 0.5, 0.5, 0.5, 'inf', 'nan', 7, 1, 1),"
+        "(6, 'a', 'ple', 0.5, 0.5, 0.5, 0.5, 0, 7, 1.1, -0.1), (7, 'a', 'ple', 0, 0, 0, 0, 0, 7, 'nan', 1)",
         [
             (2, "a", "ple", "pctr"),
             (3, "a", "ple", "pcvr"),
@@ -85,6 +112,9 @@ CASES = {
             (4, "a", "ple", "e_spend"),
             (5, "a", "ple", "p_like"),
             (5, "a", "ple", "e_spend"),
+            (6, "a", "ple", "pctr_cal"),
+            (6, "a", "ple", "p_like_cal"),
+            (7, "a", "ple", "pctr_cal"),
         ],
     ),
     "checks/scores_joint_below_parent": Case(
@@ -92,6 +122,19 @@ CASES = {
         "(1, 'a', 'ple', 0.5, 0.5), (2, 'a', 'ple', 0.5, 0.1)",
         "(3, 'a', 'ple', 0.5, 0.50001)",
         [(3, "a", "ple")],
+    ),
+    "checks/scores_calibrated_below_parent": Case(
+        "user_id BIGINT, item_id VARCHAR, line VARCHAR, pctr_cal FLOAT, pctcvr_cal FLOAT",
+        "(1, 'a', 'ple', 0.5, 0.5), (2, 'a', 'ple', 0.5, 0.1), (2, 'b', 'ple', NULL, NULL)",
+        "(3, 'a', 'ple', 0.5, 0.50001)",
+        [(3, "a", "ple")],
+    ),
+    "checks/scores_one_calibrator": Case(
+        "dt DATE, line VARCHAR, calibrator_version VARCHAR",
+        "('2026-01-06', 'ple', 'x'), ('2026-01-06', 'ple', 'x'), ('2026-01-06', 'esmm', NULL)",
+        "('2026-01-07', 'ple', 'x'), ('2026-01-07', 'ple', 'z'), ('2026-01-07', 'esmm', 'y'),"
+        "('2026-01-07', 'esmm', NULL)",
+        [("dt", "ple", 2, 0), ("dt", "esmm", 1, 1)],
     ),
     "checks/scores_keys_known": Case(
         SCORE,
@@ -258,7 +301,8 @@ def test_a_relation_is_all_its_parts_each_in_its_own_words_and_may_be_empty(tmp_
     with duckdb.connect() as connection:
         connection.sql(
             "SELECT DATE '2026-01-06' AS dt, 'ple' AS line, range AS user_id, 'a' AS item_id, NULL::VARCHAR "
-            "AS request_id, 'x' AS model_version, 0.5::FLOAT AS pctr, 0.5::FLOAT AS pctcvr FROM range(4)"
+            "AS request_id, 'x' AS model_version, 0.5::FLOAT AS pctr, 0.5::FLOAT AS pctcvr, "
+            "0.5::FLOAT AS pctr_cal, 0.5::FLOAT AS pctcvr_cal, 'c' AS calibrator_version FROM range(4)"
         ).write_parquet(str(score))
         connection.sql("SELECT unnest([1, 1, 2]) AS user_id, 'a' AS item_id").write_parquet(str(log))
     limits = Limits(memory="500MB", threads=2, scratch=tmp_path / "scratch")
