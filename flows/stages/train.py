@@ -27,7 +27,7 @@ from flows.stages.begin import begin, giver_of
 from flows.stages.calibrate import calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.keep import keep
-from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen
+from flows.stages.late import begun, late_key, lesson_rows, reads_open, told_open, unseen
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass
 from flows.stages.prequential import judged
@@ -105,8 +105,8 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
+        **late_key(house, day, recipe, _since(house, day, parent)),
         **({"untaught": canonical(days)} if (days := _untaught(house, day)) else {}),
-        **completeness_key(house, day, recipe),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     if parent is None and (giver := giver_of(house, recipe, day)) is not None:
@@ -156,7 +156,8 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     since, until = _since(house, day, parent), house.watermark(day)
     known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
     rows = fresh_rows(known, house.scenario, since, until)
-    lesson = taught(house, lesson_rows(house, day, recipe, known, since), untaught(house, day))
+    read = lesson_rows(house, day, recipe, known, since, begun(house, day, recipe, since))
+    lesson = taught(house, read, untaught(house, day))
     giver = giver_of(house, recipe, day) if parent is None else None
     line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
     yield from judged(house, recipe, line, parent, rows, since, metrics, evident)
@@ -233,6 +234,8 @@ def _learn(
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
     notes: dict[str, object] = {"trained": report.trained}
+    if read_open := told_open(house, recipe, rows):
+        notes["late"] = read_open
     if left_out := _untaught(house, day):
         notes["untaught"] = left_out
         days = "; ".join(f"{name} of {', '.join(of)}" for name, of in left_out.items())
