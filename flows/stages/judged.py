@@ -106,7 +106,7 @@ def evidence(
         if found is None:
             continue
         rows += len(found.y_NK)
-        wrong = _offenders(funnel, found.challenger)
+        wrong = offenders_of(funnel, found.challenger)
         offenders += wrong
         if not wrong:
             parts += _parts(funnel, over, found)
@@ -153,8 +153,13 @@ def _scored(house: House, ours: _Side, theirs: _Side | None, rows: pl.LazyFrame,
     )
 
 
-def _offenders(funnel: Funnel, scores: Mapping[str, np.ndarray]) -> int:
-    """Rows with an impossible number: the promises of the published table, before anything is published."""
+def offenders_of(funnel: Funnel, scores: Mapping[str, np.ndarray]) -> int:
+    """Rows with an impossible number: the promises of the published table, before anything is published.
+
+    Args:
+        funnel: the objectives.
+        scores: by score column, of shape (N,).
+    """
     wrong_N = np.zeros(len(next(iter(scores.values()))), dtype=np.bool_)
     joint = {column.objective: column for column in funnel.score_columns if column.joint}
     for column in funnel.score_columns:

@@ -30,6 +30,8 @@ from features.schemas import samples, scores
 from flows import cli, recipes, report
 from flows.by_hand import promote, rollback
 from flows.diff import difference
+from flows.gate_report import judged as told_of
+from flows.gate_report import worth_telling
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
 from flows.recipes import Recipe
@@ -325,6 +327,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
         gate.run(house, FOURTH, ("open",))
     assert house.store.snapshot(scores(SCENARIO)) == before
     assert decided(house, "open")[-1] == (FOURTH, "rejected")
+    (line,) = worth_telling(told_of(house, [FOURTH], ["open"]))
+    assert line.endswith(f"; {THIRD} stands, nothing is published for {FOURTH + timedelta(days=1)}")
 
     offer(monkeypatch, "open", partial(made, "open"))  # without refuse: the champion scores
     assert not gate.pending(house, FOURTH, ("open",))
