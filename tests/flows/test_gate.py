@@ -62,7 +62,9 @@ def judge(house: House, day: date, lines: tuple[str, ...] = LINES) -> dict[str, 
     """A day up to its judgement; what was said of every line."""
     run_stages(house, day)
     train.run(house, day, lines)
-    return {record.part: record for record in gate.run(house, day, lines)}
+    told = {record.part: record for record in gate.run(house, day, lines)}
+    calibrate.run(house, day, lines)
+    return told
 
 
 def version(house: House, line: str, day: date) -> Version:
