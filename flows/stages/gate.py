@@ -45,6 +45,7 @@ _CODE = (
     "flows/limits.py",
     "flows/stages/gate.py",
     "flows/stages/judged.py",
+    "flows/stages/unlearned.py",
     "models/metrics",
     "models/score.py",
     *_READS,

@@ -31,6 +31,7 @@ from flows.limits import Gate
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of
 from flows.stages.train import sample_days
+from flows.stages.unlearned import taught, untaught
 from flows.stages.version import Version, load
 from models.line import Line
 from models.metrics import auc, log_loss, pcoc, rmse
@@ -123,7 +124,8 @@ def _rows(
     house: House, day: date, champion: Version | None, after: datetime, until: datetime
 ) -> pl.LazyFrame:
     known = house.store.scan(samples(house.scenario), judged_days(house, day, champion)).drop("dt")
-    return fresh_rows(known, house.scenario, after, until)
+    # What was not learned because its positives are missing is no evidence of anybody either.
+    return taught(house, fresh_rows(known, house.scenario, after, until), untaught(house, day))
 
 
 def _scored(house: House, ours: _Side, theirs: _Side | None, rows: pl.LazyFrame, most: int) -> _Scored | None:
