@@ -34,6 +34,7 @@ from flows.gate_report import judged as told_of
 from flows.gate_report import worth_telling
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
+from flows.reasons import reason
 from flows.recipes import Recipe
 from flows.request import Request
 from flows.stages import calibrate, gate, publish, score, train
@@ -227,6 +228,7 @@ def test_other_limits_judge_anew_and_train_nothing(
     offer(monkeypatch, "closed", partial(made, "closed", Gate()))
     assert not train.pending(house, SECOND, ("closed",))
     assert gate.pending(house, SECOND, ("closed",))
+    assert reason(house, SECOND, (gate.STAGE,), ("closed",)) == "gate: gate of closed is from another limits"
     gate.run(house, SECOND, ("closed",))
     assert decided(house, "closed")[1:3] == [(SECOND, "rejected"), (SECOND, "promoted")]
     assert standing_after(house, "closed", SECOND) == version(house, "closed", SECOND)
@@ -250,6 +252,8 @@ def test_after_a_rollback_the_next_day_is_scored_with_the_version_that_was_resto
     assert not train.pending(house, THIRD, ("open",))  # what is finished stays
     assert not gate.pending(house, THIRD, ("open",))
     assert publish.pending(house, THIRD, ("open",))
+    why = reason(house, THIRD, (score.STAGE, publish.STAGE), ("open",))
+    assert why.startswith("score: scores of open is from another model")
     (scored,) = (record for record in score.run(house, THIRD, ("open",)) if record.part == "open")
     publish.run(house, THIRD, ("open",))
     assert scored.notes == {"model_of": str(SECOND)}
