@@ -20,6 +20,7 @@ from flows.recipes import Recipe
 from flows.stages.decisions import THE_GATE, Entry, decision_of, enter, entries
 from flows.stages.judged import evidence, judged_days
 from flows.stages.keep import keep
+from flows.stages.publish import refresh_catalogue
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, now
@@ -197,6 +198,7 @@ def _refuse(house: House, day: date, chosen: list[Recipe]) -> None:
             stays = "no version stood before it" if stands is None else f"{stands.day} stays"
             blocked[recipe.name] = f"{recipe.name} {entry.decision} ({entry.reason}), {stays}"
     if blocked:
+        refresh_catalogue(house)  # the run ends here, and one wants to ask the table which check failed
         line = next(iter(blocked))
         raise GateBlocked(
             f"gate of {day}",

@@ -34,6 +34,7 @@ from flows.gate_report import judged as told_of
 from flows.gate_report import worth_telling
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
+from flows.query import ask
 from flows.reasons import reason
 from flows.recipes import Recipe
 from flows.request import Request
@@ -325,6 +326,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
     with pytest.raises(GateBlocked, match=told) as blocked:
         judge(house, FOURTH, ("open",))
     assert blocked.value.exit_code == 3
+    asked = ask(house, f"SELECT DISTINCT over FROM gate WHERE outcome = 'failed' AND dt = DATE '{FOURTH}'")
+    assert asked.rows == [("earlier",)]  # though the run did not come to its end
     # The rows that it has just learned do not tell: it is better there than who did not learn them.
     told = checks(house, FOURTH, "open").filter(objective="click", slice="all")
     assert set(told.filter(outcome="failed")["over"]) == {"earlier"}
