@@ -38,6 +38,8 @@ DAYS = [FUNNEL.start + timedelta(days=n) for n in range(N)]
 LINES = ("esmm",)
 FORK = multiprocessing.get_context("forkserver")
 KILLED, LATE, RERUN = 0.35, 0.12, 0.15
+#: Days that a run looks for late files in; the latest of them comes three days late.
+LOOKS_BACK = 7
 
 
 def open_house(root: Path) -> House:
@@ -50,9 +52,10 @@ def open_house(root: Path) -> House:
 def run_up_to(root: Path, last: date) -> None:
     """What the process does that may be killed: all that is unfinished or stale; how much memory it took."""
     request = Request(open_house(root), LINES)
-    for day in request.unfinished(day for day in DAYS if day <= last):
+    recent = [day for day in DAYS if last - timedelta(days=LOOKS_BACK) <= day <= last]
+    for day in request.unfinished(recent):
         run_day(request.house, day, LINES)
-    for day in request.stale():
+    for day in request.stale(recent):
         if request.unfinished([day]):
             run_day(request.house, day, LINES)
     request.show()
