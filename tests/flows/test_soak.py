@@ -156,7 +156,7 @@ def deliver(
             shutil.copytree(folder, root / "logs" / folder.parent.name / folder.name)
     if dice.random() < LATE:
         place = root / "logs" / dice.choice(["exposure", "click", "conversion"]) / f"dt={day}"
-        (file,) = place.glob("*.parquet")
+        file = max(place.glob("*.parquet"), key=lambda one: one.stat().st_size)
         rows = pl.read_parquet(file)
         cut = max(1, rows.height // 12)
         rest = root / f"rest-{day}.parquet"
