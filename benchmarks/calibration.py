@@ -125,10 +125,11 @@ def refitted(days: Sequence[Day], column: str, fit: Fit) -> list[Rows]:
     return found
 
 
-def off(rows: Rows) -> float:
-    """How far the level is off, ``|ln PCOC|``; nothing where there is no positive."""
-    ratio = pcoc(*rows)
-    return abs(float(np.log(ratio))) if ratio else float("nan")
+def off(y: np.ndarray, p: np.ndarray) -> float:
+    """How far the level is off, ``|ln PCOC|``; of rows with a positive."""
+    ratio = pcoc(y, p)
+    assert ratio is not None
+    return abs(float(np.log(ratio)))
 
 
 def table(days: Sequence[Day], column: str) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""The tables that every scenario has: ledger, models, metrics, calibration, id maps, quarantine."""
+"""The tables that every scenario has: ledger, models, metrics, calibration, id maps, quarantine.
+
+Those of the gate are in ``features.promotion``.
+"""
 
 from __future__ import annotations
 
@@ -223,7 +226,7 @@ RUNS = Table(
     columns={
         "dt": "Logical date that the run was about.",
         "run_key": "Hash of all generations of the run; equal runs have equal keys.",
-        "stage": "read, view, sample, validate, train, calibrate, score or publish; or override.",
+        "stage": "read, view, sample, validate, train, gate, calibrate, score or publish; or override.",
         "table": "Table that the stage wrote.",
         "part": "Partition that it wrote: its day and, where there is one, its line or source.",
         "generation": "Key of what it wrote; file names begin with it.",

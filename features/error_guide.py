@@ -49,6 +49,17 @@ ERRORS = (
         example="E201 UsageError: recipe 'esm': unknown, did you mean 'esmm'?. Next: ...",
     ),
     Entry(
+        code="E301",
+        name="GateBlocked",
+        exit=3,
+        when="the gate kept a version out, and the recipe says `refuse` or no version stood before it",
+        stays="Everything, the version and its judgement too. Nothing is published for the next day; what "
+        "was published before stays in place.",
+        do="Ask the table `gate` which check failed; correct the cause and run the day again, or let the "
+        "version pass with `funnelcast promote`.",
+        example="E301 GateBlocked: gate of 2026-03-28: esmm rejected (auc_drop of click ...), ... Next: ...",
+    ),
+    Entry(
         code="E401",
         name="MissingLog",
         exit=4,
@@ -56,15 +67,6 @@ ERRORS = (
         stays=_BEFORE,
         do="Deliver the log of that day, or correct the log root in the settings.",
         example="E401 MissingLog: click of 2026-03-28: no file matches click/dt=*/*.parquet. Next: ...",
-    ),
-    Entry(
-        code="E402",
-        name="EmptyLog",
-        exit=4,
-        when="the impressions of a day hold no row",
-        stays=_BEFORE,
-        do="Deliver the impressions of that day again.",
-        example="E402 EmptyLog: exposure of 2026-03-28: part-0.parquet holds no row. Next: ...",
     ),
     Entry(
         code="E403",

@@ -10,7 +10,7 @@ class FunnelcastError(Exception):
 
     Attributes:
         code: stable code, printed first.
-        exit_code: exit status of the command line: 2 usage, 4 data, 5 environment.
+        exit_code: exit status of the command line: 2 usage, 3 gate, 4 data, 5 environment.
     """
 
     code: ClassVar[str] = "E000"
@@ -31,16 +31,16 @@ class UsageError(FunnelcastError):
     code, exit_code = "E201", 2
 
 
+class GateBlocked(FunnelcastError):
+    """The gate kept a version out, and nothing else may be scored with."""
+
+    code, exit_code = "E301", 3
+
+
 class MissingLog(FunnelcastError):
     """No raw file for a source and a day."""
 
     code, exit_code = "E401", 4
-
-
-class EmptyLog(FunnelcastError):
-    """The impressions of a day hold no row; a day without impressions is a fault of the delivery."""
-
-    code, exit_code = "E402", 4
 
 
 class CorruptInput(FunnelcastError):

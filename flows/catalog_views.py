@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from features.bookkeeping import CALIBRATION, CALIBRATORS, METRICS, MODELS, QUARANTINE, RUNS
+from features.promotion import GATE, PROMOTIONS
 from features.scenario import Scenario
 from features.schemas import COMPLETENESS, samples, scores
 from features.schemas import view as view_table
@@ -34,6 +35,8 @@ def catalog_views(scenario: Scenario) -> list[CatalogView]:
         CatalogView("completeness_daily", FORETOLD),
         CatalogView("runs", RUNS),
         CatalogView("models", MODELS),
+        CatalogView("gate", GATE),
+        CatalogView("promotions", PROMOTIONS),
         CatalogView("quarantine", QUARANTINE),
         *(CatalogView(f"features_{view.name}", view_table(view, scenario)) for view in scenario.views),
     ]

@@ -16,16 +16,18 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from features.errors import BrokenPromise, FunnelcastError, UsageError
+from features.errors import FunnelcastError, UsageError
 from flows import logs
+from flows.compare import diff
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
 from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenario, examples
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
+from flows.standings import promote, rollback
 from flows.sweep import sweep
-from flows.upkeep import maintain, verify
+from flows.upkeep import check, maintain, verify
 
 if TYPE_CHECKING:
     from flows.house import House
@@ -92,7 +94,7 @@ def run(
     debug: Debug = False,
     as_json: Json = False,
 ) -> None:
-    """Run one day: read, view, sample, train, score, publish.
+    """Run one day: read, view, sample, validate, train, gate, score, publish.
 
     A finished day is left alone; a killed run is resumed where it stopped.
     """
@@ -104,7 +106,7 @@ def run(
     days = request.days(day, day)
     overrides.answer_for(request.house, day, override, reason)
     work(request, days, _text(config), debug)
-    report.outcome(request.house, days, as_json)
+    report.outcome(request, days, as_json)
 
 
 @app.command(
@@ -137,7 +139,7 @@ def backfill(
         report.plan(request, days, as_json)
         return
     work(request, days, _text(config), debug)
-    report.outcome(request.house, days, as_json)
+    report.outcome(request, days, as_json)
 
 
 @app.command(
@@ -188,29 +190,6 @@ def sql(
 
 @app.command(
     epilog=examples(
-        "funnelcast check",
-        "funnelcast check --json",
-    )
-)
-def check(
-    scenario: Scenario = None, config: Config = None, debug: Debug = False, as_json: Json = False
-) -> None:
-    """Hold the published tables to the promises of sql/checks.
-
-    Exit code 4 if one is broken.
-    """
-    from flows import report
-    from flows.stages.promise import check_published
-
-    found = check_published(_house(config, scenario, debug, as_json))
-    report.promises(found, as_json)
-    if found:
-        names = ", ".join(offence.check for offence in found)
-        raise BrokenPromise(names, "the published tables break it", "read that query, then run the day again")
-
-
-@app.command(
-    epilog=examples(
         "funnelcast features",
         "funnelcast features --view item_profile",
         "funnelcast features --line esmm      # what its newest model was trained on",
@@ -237,6 +216,12 @@ def features(
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
 
 
+app.command(epilog=examples('funnelcast promote esmm --day 2022-05-02 --reason "labels were late"'))(promote)
+app.command(epilog=examples('funnelcast rollback esmm --reason "pcvr of new items doubled"'))(rollback)
+app.command(
+    epilog=examples("funnelcast diff 431415ee a0b1ef30", "funnelcast diff esmm@2022-05-02 esmm@2022-05-03")
+)(diff)
+app.command(epilog=examples("funnelcast check", "funnelcast check --json"))(check)
 app.command(epilog=examples("funnelcast verify", "funnelcast verify --json | jq '.faults[].where'"))(verify)
 app.command(epilog=examples("funnelcast maintain --dry-run", "funnelcast maintain"))(maintain)
 app.command(
@@ -283,7 +268,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0 ok, 2 usage, 4 data, 5 environment, 130 interrupted, 1 anything else.
+        Exit status: 0 ok, 2 usage, 3 gate, 4 data, 5 environment, 130 interrupted, 1 anything else.
     """
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     heed_sigterm()

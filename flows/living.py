@@ -15,6 +15,7 @@ from features.bookkeeping import MODELS
 from features.errors import BadWarehouse
 from features.schemas import scores
 from flows.house import House
+from flows.stages.standing import standing_after
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 
@@ -38,8 +39,8 @@ def living(house: House, days: int, weeks: int) -> Living:
     """The versions that may still be gone on from, scored with or fallen back to.
 
     Of each line the newest ``days`` versions and the last of each of its newest ``weeks`` ISO weeks, by
-    logical date; the versions that the newest ``days`` days of published scores were made with; and the
-    parent of each of these.
+    logical date; those that stood after each of these days, however old; the versions that the newest
+    ``days`` days of published scores were made with; and the parent of each of these.
 
     Raises:
         BadWarehouse: a model row cannot be read.
@@ -49,7 +50,10 @@ def living(house: House, days: int, weeks: int) -> Living:
     by_line: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["dt"]):
         by_line[row["line"]].append(row)
-    held = {row["model_version"] for line in by_line.values() for row in _recent(line, days, weeks)}
+    recent = [row for line in by_line.values() for row in _recent(line, days, weeks)]
+    held = {row["model_version"] for row in recent}
+    stood = (standing_after(house, row["line"], row["dt"]) for row in recent)
+    held |= {version.version for version in stood if version is not None}
     held |= _published(house, days)
     held |= {row["parent_version"] for row in rows if row["model_version"] in held}
     alive = [row for row in rows if row["model_version"] in held]

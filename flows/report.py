@@ -48,15 +48,22 @@ _EXAMPLE = (
 )
 
 
-def outcome(house: House, days: Sequence[dt.date], as_json: bool) -> None:
-    """The quality of some days, and where their tables are."""
+def outcome(request: Request, days: Sequence[dt.date], as_json: bool) -> None:
+    """The quality of some days, what the gate decided, and where their tables are."""
+    from flows.gate_report import judged, worth_telling
+
+    house = request.house
     found, passes = quality(house, days), per_pass(house, days)
+    decided = list(judged(house, days, request.lines))
     if as_json:
         told = {"days": days, "tables": str(house.store.root), "quality": _records(found)}
+        told |= {"gate": [one.record() for one in decided]}
         _dump(told | ({"passes": _records(passes)} if passes.rows else {}))
         return
     show_quality(found)
     show_per_pass(passes)
+    for line in worth_telling(decided):
+        _say(line)
     _say(f"Tables: {relative(house.store.root)}   catalogue: {relative(house.catalog)}")
     _say('Ask them: funnelcast sql "FROM scores_latest LIMIT 5"')
 
@@ -159,6 +166,7 @@ def status(request: Request, as_json: bool) -> None:
     """Days by stages, the last scored day, and rows kept out by reason."""
     from flows.day import STAGES, available_days, pending
     from flows.descendants import stale
+    from flows.gate_report import newest, worth_telling
     from flows.stages.quality import blocked_days
 
     house = request.house
@@ -176,7 +184,15 @@ def status(request: Request, as_json: bool) -> None:
             | ({"blocked": blocked[day]} if day in blocked else {})
             for day, todo in days.items()
         ]
-        _dump({"scenario": house.scenario.name, "lines": request.lines, "scores": scored, "days": told})
+        _dump(
+            {
+                "scenario": house.scenario.name,
+                "lines": request.lines,
+                "scores": scored,
+                "days": told,
+                "gate": [one.record() for one in newest(house, list(days), request.lines)],
+            }
+        )
         return
     stages = [stage.name for stage in STAGES]
     table = _table(f"{house.scenario.name}: {', '.join(request.lines)}", "day", *stages, "quarantined")
@@ -199,6 +215,8 @@ def status(request: Request, as_json: bool) -> None:
         reasons.update(counts)
     if reasons:
         _say("Quarantined by reason: " + ", ".join(f"{name} {n:,}" for name, n in sorted(reasons.items())))
+    for line in worth_telling(newest(house, list(days), request.lines)):
+        _say(line)
     _say(f"Last day with scores: {scored or 'none'}.   Tables: {relative(house.store.root)}")
     for day, why in blocked.items():
         _say(f"Blocked: {day}, {'; '.join(why)}. See funnelcast explain E412.")

@@ -1,4 +1,4 @@
-"""Flow "score": the stage of that name alone, for one logical date."""
+"""Flow "score": the stage of that name alone, with the curves that it asks for, for one logical date."""
 
 import datetime as dt
 
@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.ending import ending
 from flows.request import run_name
-from flows.tasks import run_stage_alone
+from flows.tasks import run_stages_alone
 
 
 @flow(name="score", flow_run_name=run_name("score"), persist_result=False)
@@ -17,5 +17,5 @@ def score(
     recipes: list[str] | None = None,
     config: str | None = None,
 ) -> str:
-    """Score the candidates of the next day with the models of a day, without publishing; see flow "daily"."""
-    return run_stage_alone("score", date, scenario, recipes, config)
+    """Score the candidates of the next day with who stands, without publishing; see flow "daily"."""
+    return run_stages_alone(("calibrate", "score"), date, scenario, recipes, config)

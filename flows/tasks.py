@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from deltalake.exceptions import CommitFailedError
@@ -63,15 +64,19 @@ def run_stage(
     return records
 
 
-def run_stage_alone(
-    stage: str, date: dt.date | None, scenario: str | None, recipes: list[str] | None, config: str | None
+def run_stages_alone(
+    stages: Sequence[str],
+    date: dt.date | None,
+    scenario: str | None,
+    recipes: list[str] | None,
+    config: str | None,
 ) -> str:
-    """The body of a flow that is one stage of one logical date; what it says when it is done."""
+    """The body of a flow that is some stages of one logical date; what it says when it is done."""
     request = Request.open(config, scenario, recipes)
     day = request.logical_date(date, scheduled_time())
     with holding(request.house, day):
-        records = run_stage(stage, day, scenario, list(request.lines), config)
-    return f"{stage} of {day}: {len(records)} partitions"
+        records = [run_stage(stage, day, scenario, list(request.lines), config) for stage in stages]
+    return f"{' and '.join(stages)} of {day}: {sum(map(len, records))} partitions"
 
 
 @task(name="day", task_run_name="{day}", **_RETRIED)

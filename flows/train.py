@@ -1,4 +1,4 @@
-"""Flow "train": the stage of that name alone, for one logical date."""
+"""Flow "train": the stage of that name and the gate, for one logical date."""
 
 import datetime as dt
 
@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.ending import ending
 from flows.request import run_name
-from flows.tasks import run_stage_alone
+from flows.tasks import run_stages_alone
 
 
 @flow(name="train", flow_run_name=run_name("train"), persist_result=False)
@@ -17,5 +17,5 @@ def train(
     recipes: list[str] | None = None,
     config: str | None = None,
 ) -> str:
-    """Evaluate and train the model lines on a day whose samples are there; see flow "daily"."""
-    return run_stage_alone("train", date, scenario, recipes, config)
+    """Evaluate, train and judge the model lines on a day whose samples are there; see flow "daily"."""
+    return run_stages_alone(("train", "gate"), date, scenario, recipes, config)

@@ -1,4 +1,7 @@
-"""Commands that look after a warehouse: `verify` reads every byte of it, `maintain` removes what is over."""
+"""Commands that look after a warehouse.
+
+`check` holds what is published to its promises, `verify` reads every byte, `maintain` removes what is over.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features.errors import BrokenPromise
 from flows import logs
 from flows.options import Config, Debug, Json, Scenario
 from flows.settings import Settings
@@ -14,6 +18,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.house import House
+
+
+def check(
+    scenario: Scenario = None, config: Config = None, debug: Debug = False, as_json: Json = False
+) -> None:
+    """Hold the published tables to the promises of sql/checks.
+
+    Exit code 4 if one is broken.
+    """
+    from flows import report
+    from flows.stages.promise import check_published
+
+    found = check_published(_house(config, scenario, debug, as_json))
+    report.promises(found, as_json)
+    if found:
+        names = ", ".join(offence.check for offence in found)
+        raise BrokenPromise(names, "the published tables break it", "read that query, then run the day again")
 
 
 def verify(

@@ -14,6 +14,7 @@ from features import scenarios
 from features.errors import UsageError
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
+from flows.limits import Gate
 from flows.stages.replay import Replay
 from models.architecture import Architecture
 from models.balancing.base import Balancer
@@ -33,7 +34,7 @@ _KEEP, _WAIT = Keep(), Wait()
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
 _LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover", "late")
 #: What is done with the scores of a model is no part of it.
-_APART = ("top", "calibration")
+_APART = ("top", "calibration", "gate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class Recipe:
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
         calibration: how scores become rates; ``None``: the calibrated columns are empty. No part of the model
             either.
+        gate: what a new version must keep before it scores. No part of the model either: other limits judge
+            anew.
 
     Raises:
         UsageError: what is chosen does not go together.
@@ -101,6 +104,7 @@ class Recipe:
     seed: int = 20220425
     top: int | None = None
     calibration: Calibration | None = field(default_factory=Calibration)
+    gate: Gate = field(default_factory=Gate)
 
     def __post_init__(self) -> None:
         if self.top is not None and self.top < 1:
@@ -168,6 +172,7 @@ def get(scenario: str, name: str) -> Recipe:
         raise UsageError(f"recipe {name!r} of scenario {scenario!r}", f"unknown; known are {known}", hint)
     recipe = functions[name]()
     funnel = scenarios.get(scenario).funnel
+    recipe.gate.check(funnel, name)
     recipe.sampling.check(funnel, own_space=recipe.method.own_space)
     if not recipe.method.chained and any(rate != 1.0 for rate in recipe.sampling.negative_rates(funnel)):
         raise UsageError(

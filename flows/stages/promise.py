@@ -12,6 +12,7 @@ from features.bookkeeping import CALIBRATION, CALIBRATORS, ID_MAPS, METRICS, MOD
 from features.calendar import days_between
 from features.errors import BrokenPromise
 from features.promises import Offence, Relation, broken, reads
+from features.promotion import GATE, PROMOTIONS
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, rollup, samples, scores
 from features.schemas import view as view_table
@@ -85,7 +86,7 @@ def tables(house: House) -> tuple[Table, ...]:
         *(view_table(view, scenario) for view in scenario.views),
         samples(scenario),
         scores(scenario),
-        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, CALIBRATION, CALIBRATORS),
+        *(COMPLETENESS, FORETOLD, ID_MAPS, MODELS, METRICS, GATE, PROMOTIONS, CALIBRATION, CALIBRATORS),
         *(DRIFT, QUALITY, QUARANTINE, RUNS),
     )
 

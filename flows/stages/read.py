@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
@@ -15,7 +16,7 @@ import sql
 from features.calendar import calendar, days_between
 from features.contracts import blaming, check_raw, raw_files, readable_together
 from features.engine import connect
-from features.errors import EmptyLog, MissingLog, TooManyQuarantined
+from features.errors import MissingLog, TooManyQuarantined
 from features.fingerprint import file_sha256, fingerprint
 from features.generation import Generation
 from features.parquet import ROW_GROUP
@@ -30,6 +31,8 @@ from flows.stages.record import StageRecord
 from flows.stages.redelivery import NOT_READ, read_before, warn_of_columns, with_changes
 from flows.stages.settle import Built, Plan, code, live, repeated
 
+log = logging.getLogger("funnelcast.read")
+
 STAGE = "read"
 DUPLICATE = "DUPLICATE"
 #: Instants outside the years 2000 to 2100 are a mistaken unit, not a time (Unix milliseconds).
@@ -40,7 +43,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     """Read every source of the day.
 
     Raises:
-        MissingLog, EmptyLog, CorruptInput, SchemaDrift, TooManyQuarantined: nothing of the source was
+        MissingLog, CorruptInput, SchemaDrift, TooManyQuarantined: nothing of the source was
             committed, and nothing of any later stage.
     """
     del lines  # the same events serve every line
@@ -80,9 +83,7 @@ def read(house: House, source: Source, day: date) -> tuple[StageRecord, ...]:
         counts = _query(connection, house, source, day, readable_together(files, strange, source))
         rows_in = sum(counts.values())
         if source.role == "impression" and rows_in == 0:
-            raise EmptyLog(
-                f"{source.name} of {day}", f"{files[0]} holds no row", "deliver the day's impressions again"
-            )
+            log.warning("%s of %s holds no row: the day is neither learned nor published", source.name, day)
         refused = {str(r): n for r, n in sorted(counts.items(), key=str) if r not in (None, DUPLICATE)}
         _refuse_excess(source, day, files, refused, rows_in)
         rows = connection.sql(_REFUSED, params={"copy": DUPLICATE}).pl()

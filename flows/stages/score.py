@@ -30,7 +30,8 @@ from flows.stages.pairs import BLOCK, listed_scores, product_scores
 from flows.stages.read import delivered, is_read, read
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan, code, live, now, stage
-from flows.stages.version import Version, load, version_of
+from flows.stages.standing import scoring_version
+from flows.stages.version import Version, load
 from flows.stages.view import snapshot_of
 from models.calibration.scores import calibrated
 from models.line import Line
@@ -53,10 +54,11 @@ _CODE = (
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
-    """Score the next day's candidates with every line's version of this day.
+    """Score the next day's candidates with the version of every line that stands: this day's, if it passed.
 
     Raises:
-        MissingStage: a line has no version of the day, or the views of the next day are not there.
+        MissingStage: a line has no version of the day, it was not judged, or the views of the next day are
+            not there.
     """
     read_now = _read_log(house, day)
     prepare()  # one thread per line beats several inside one line's small products
@@ -74,18 +76,6 @@ def log_pending(house: House, day: date) -> bool:
     """Whether a candidates log of the next day was delivered and is not read."""
     log, for_day = house.scenario.candidates_log, day + timedelta(days=1)
     return log is not None and delivered(house, log, for_day) and not is_read(house, log, for_day)
-
-
-def needed_version(house: House, day: date, line: str) -> Version:
-    """The line's version of the day.
-
-    Raises:
-        MissingStage: it is not trained.
-    """
-    version = version_of(house, line, day)
-    if version is None:
-        raise MissingStage(f"model {line} of {day}", "not trained", f"run the stage train of {day} first")
-    return version
 
 
 def needed_calibrator(house: House, day: date, recipe: Recipe) -> str:
@@ -111,7 +101,7 @@ def _read_log(house: House, day: date) -> tuple[StageRecord, ...]:
 def plan_scores(house: House, day: date, line: str) -> Plan:
     """What the scores for the day after ``day`` depend on: the model, the views, the candidates."""
     for_day, scenario = day + timedelta(days=1), house.scenario
-    version = needed_version(house, day, line)
+    version = scoring_version(house, line, day)
     inputs = {"model": version.version, "id_maps": version.id_maps_key}
     for view in scenario.views:
         snapshot = snapshot_of(house, view, for_day)
@@ -146,20 +136,21 @@ def _rows_there(house: House, plan: Plan) -> int | None:
 
 
 def _score(house: House, day: date, name: str) -> StageRecord:
-    plan = plan_scores(house, day, name)
+    plan, version = plan_scores(house, day, name), scoring_version(house, name, day)
+    # who was kept out does not score: the ledger says whose model did
+    notes: dict[str, object] = {} if version.day == day else {"model_of": version.day.isoformat()}
     rows_out = _rows_there(house, plan)
     again = rows_out is not None
     started, clock = now(), time.perf_counter()
     if rows_out is None:
-        version = needed_version(house, day, name)
         recipe = recipes.get(house.scenario.name, name)
         line = load(house, recipe, version)
-        encoder = encoder_of(house, day, version.id_maps_key)
+        encoder = encoder_of(house, version.day, version.id_maps_key)
         # the next block is scored while this one is written
         curves = calibrator_of(house, day, recipe)
         found = _scores(house, line, encoder, version, curves, plan.day, recipe.top)
         with closing(ahead(found, waiting=1)) as rows:
-            written = stage(house.store, plan, Built(rows=rows))
+            written = stage(house.store, plan, Built(rows=rows, notes=notes))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
         stage=STAGE,
@@ -171,6 +162,7 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         rows_in=None,
         rows_out=rows_out,
         inputs=dict(plan.inputs),
+        notes=notes,
         started_at=None if again else started,
         seconds=None if again else time.perf_counter() - clock,
     )

@@ -10,8 +10,10 @@ from features.bookkeeping import MODELS
 from features.encode import Layout
 from features.errors import BadWarehouse, OtherFeatures
 from features.feature_set import FeatureSet
+from features.promotion import PROMOTIONS
 from flows.house import House
 from flows.recipes import Recipe
+from flows.stages.decisions import decision_of, entries, first_judged
 from models import checkpoint
 from models.batch import InputSpec
 from models.line import Line
@@ -42,13 +44,33 @@ class Version:
 
 
 def parent_of(house: House, line: str, day: date) -> Version | None:
-    """The version that training on ``day`` starts from: the line's newest of an earlier day.
+    """The version that training on ``day`` starts from: the one of the line that stands when it begins.
 
-    A day that was never run leaves a gap, which the next run closes: it learns all labels that became
-    final since its parent's watermark.
+    It is the newest one that was not kept out, or what somebody rolled back to. What it has not learned is
+    learned now: all labels that became final since its watermark, on days that were never run, too.
+
+    The decision about the newest day counts. Days before the line was first judged have none: there the
+    newest version stands, as it did then. From that day on, a version that was not judged stands nowhere.
     """
-    known = [earlier for earlier in house.store.days(MODELS, line=line) if earlier < day]
-    return version_of(house, line, known[-1]) if known else None
+    judged = house.store.days(PROMOTIONS)
+    for earlier in reversed([known for known in house.store.days(MODELS, line=line) if known < day]):
+        version = version_of(house, line, earlier)
+        if version is None:
+            continue
+        told = entries(house, line, earlier) if earlier in judged else ()
+        entry = decision_of(told, version.version)
+        if entry is None:
+            first = first_judged(house, line)
+            if first is None or earlier < first:
+                return version
+            continue
+        if entry.stands is None or entry.stands_day is None:
+            return None
+        stands = version_of(house, line, entry.stands_day)
+        if stands is not None and stands.version == entry.stands:
+            return stands
+        # that version is no more: what stood before may be
+    return None
 
 
 def version_of(house: House, line: str, day: date) -> Version | None:

@@ -65,7 +65,7 @@ def test_the_first_pass_of_two_is_worth_what_a_line_of_one_pass_is(walk: Walk) -
 def test_what_each_pass_costs_is_in_the_ledger_and_shown(
     walk: Walk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report.outcome(walk.house, DAYS, as_json=True)
+    report.outcome(Request(walk.house, ("twice",)), DAYS, as_json=True)
     told = json.loads(capsys.readouterr().out)["passes"]
     shown = {(row["dt"], row["pass"]): row for row in told if row["objective"] == "click"}
     assert sorted(shown) == [(str(day), nth) for day in DAYS[1:] for nth in ("1", "last")]
@@ -75,7 +75,7 @@ def test_what_each_pass_costs_is_in_the_ledger_and_shown(
         for metric in ("auc", "log_loss"):
             (value,) = of.filter(metric=metric)["value"]
             assert shown[str(DAYS[1]), place][metric] == value
-    report.outcome(walk.house, DAYS, as_json=False)
+    report.outcome(Request(walk.house, ("twice",)), DAYS, as_json=False)
     assert "Next-day cost of each pass" in capsys.readouterr().out
 
 

@@ -34,7 +34,11 @@ def publish(house: House, line: str, rows: pl.DataFrame, day: timedelta = timede
         pl.lit(datetime(2026, 1, 6)).alias("features_as_of"),
     )
     with house.store.stage(table, DAY + day, "0123456789abcdef", record={}, line=line) as shards:
-        shards.write(told.to_arrow().cast(table.schema))
+        empty = pl.DataFrame(table.schema.empty_table())  # an uncalibrated line: its twins are null
+        whole = pl.concat(
+            [empty, told.cast({k: v for k, v in empty.schema.items() if k in told.columns})], how="diagonal"
+        )
+        shards.write(whole.to_arrow().cast(table.schema))
     house.store.commit(shards)
 
 

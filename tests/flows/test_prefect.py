@@ -18,7 +18,7 @@ import yaml
 from deltalake.exceptions import CommitFailedError
 from shop_logs import write_logs
 
-from features.errors import Busy, EmptyLog, SchemaDrift, UsageError
+from features.errors import Busy, MissingLog, SchemaDrift, UsageError
 from flows import cli, embedded
 from flows.request import Request
 from flows.tasks import transient
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (PermissionError(13, "denied"), False),
         (OSError(28, "No space left on device"), False),
         (SchemaDrift("a", "b", "c"), False),
-        (EmptyLog("a", "b", "c"), False),
+        (MissingLog("a", "b", "c"), False),
         (UsageError("a", "b", "c"), False),
         (ValueError("x"), False),
         (None, False),
@@ -203,7 +203,7 @@ def test_a_day_of_the_shop_from_the_logs_to_an_answer(
     runs = history(warehouse, "SELECT name, state_type FROM flow_run")
     assert runs == [(f"daily {day} shop", "COMPLETED")]
     names = history(warehouse, "SELECT name FROM task_run ORDER BY start_time")
-    stages = ["read", "view", "sample", "validate", "train", "calibrate", "score", "publish"]
+    stages = ["read", "view", "sample", "validate", "train", "gate", "calibrate", "score", "publish"]
     assert [name.split()[0] for (name,) in names] == stages
     missing = funnelcast("run", "--date", "2026-01-09")
     assert missing.returncode == 4

@@ -281,6 +281,7 @@ def test_a_score_of_a_stranger_is_refused(shop: House) -> None:
         "unknown_user": False,
         "unknown_item": False,
         "model_version": "none",
+        "calibrator_version": "none",
         "features_as_of": shop.day_start(day),
     }
     users = [shown["user_id"][0], shown["user_id"].max() + 1]  # type: ignore[operator]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import ttest_rel
 
+from features.funnel import Funnel, Objective
 from models.calibration import Bins, Calibration, Curve
 from models.calibration.bins import COUNT, expit, logit
 from models.calibration.identity import identity
 from models.calibration.isotonic import isotonic, pools
 from models.calibration.platt import LEAST, SPREAD, loss, parameters, platt
 from models.calibration.proof import harm
+from models.calibration.scores import calibrated
 from models.metrics import ece, log_loss, pcoc
 
 
@@ -193,6 +197,42 @@ def test_what_the_model_has_put_right_by_itself_is_not_put_right_again() -> None
     assert Calibration().fit(newborn, grown).method == "withheld"
     assert Calibration().fit(newborn, Bins.of(*day(4, 10_000, -1.0, 1.0)[:2])).method == "platt"
     assert Calibration().fit(grown, later).method == "platt"
+
+
+def test_a_calibrated_joint_never_exceeds_its_parent_down_the_whole_funnel() -> None:
+    hour = timedelta(hours=1)
+    funnel = Funnel(
+        (
+            Objective(name="click", log="click", window=hour),
+            Objective(name="order", log="order", given="click", window=hour),
+            Objective(name="review", log="review", given="order", window=hour),
+            Objective(name="spend", log="order", given="click", window=hour, kind="value", value="cents"),
+        ),
+        click="click",
+        conversion="order",
+    )
+
+    def level(to: float) -> Curve:
+        return Curve("isotonic", np.array([0.5]), np.array([to]))
+
+    up = {name: level(0.9) for name in ("pcvr", "pctcvr", "p_review", "p_review_given_order")}
+    raw = {
+        "pctr": [0.5, 0.5, 0.2],
+        "pcvr": [0.8, 0.1, 0.5],
+        "pctcvr": [0.4, 0.05, 0.1],
+        "p_review": [0.4, 0.01, 0.1],
+        "p_review_given_order": [1.0, 0.2, 1.0],
+    }
+    scores = {name: np.array(values, dtype=np.float32) for name, values in raw.items()}
+    found = calibrated(funnel, {"pctr": level(0.3), **up}, {**scores, "e_spend": np.ones(3)})
+    # by hand: below 0.5 a value v becomes v * 0.9 / 0.5 or v * 0.3 / 0.5
+    assert found["pctr_cal"] == pytest.approx([0.3, 0.3, 0.12])
+    assert found["pctcvr_cal"] == pytest.approx([0.3, 0.09, 0.12])
+    assert found["p_review_cal"] == pytest.approx([0.3, 0.018, 0.12])
+    assert found["pcvr_cal"] == pytest.approx([0.96, 0.18, 0.9])
+    assert found["p_review_given_order_cal"] == pytest.approx([1.0, 0.36, 1.0])
+    assert set(found) == {f"{name}_cal" for name in raw}
+    assert all(p.dtype == np.float32 for p in found.values())
 
 
 def test_without_evidence_a_score_keeps_its_bits() -> None:

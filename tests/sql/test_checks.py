@@ -48,6 +48,31 @@ class Case:
 SAMPLE = "impression_id VARCHAR, y_click TINYINT, y_order TINYINT, y_like TINYINT"
 SCORE = "dt DATE, line VARCHAR, user_id BIGINT, item_id VARCHAR, request_id VARCHAR"
 CASES = {
+    "checks/gate_outcome_follows": Case(
+        'dt DATE, line VARCHAR, "check" VARCHAR, objective VARCHAR, space VARCHAR, slice VARCHAR, '
+        "over VARCHAR, measured DOUBLE, fail_limit DOUBLE, outcome VARCHAR",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh', 0.1, 0.1, 'passed'),"
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh', 0.2, 0.1, 'failed'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', 0.4, 0.5, 'failed'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', 0.6, 0.5, 'warned'),"
+        "('2026-01-05', 'a', 'psi', 'click', 's', 'all', 'fresh', 0.6, NULL, 'warned'),"
+        "('2026-01-05', 'a', 'auc', 'click', 's', 'all', 'fresh', NULL, 0.5, 'undecided'),"
+        "('2026-01-05', 'a', 'evidence', 'click', 's', 'all', 'fresh', 400, 30, 'passed')",
+        "('2026-01-06', 'beyond', 'auc_drop', 'click', 's', 'all', 'fresh', 0.2, 0.1, 'warned'),"
+        "('2026-01-06', 'below', 'auc', 'click', 's', 'all', 'fresh', 0.4, 0.5, 'passed'),"
+        "('2026-01-06', 'within', 'auc_drop', 'click', 's', 'all', 'fresh', 0.1, 0.1, 'failed'),"
+        "('2026-01-06', 'unlimited', 'psi', 'click', 's', 'all', 'fresh', 0.6, NULL, 'failed'),"
+        "('2026-01-06', 'unknown', 'auc', 'click', 's', 'all', 'fresh', NULL, 0.5, 'passed')",
+        [("dt", line) for line in ("beyond", "below", "within", "unlimited", "unknown")],
+    ),
+    "checks/gate_unique": Case(
+        'dt DATE, line VARCHAR, "check" VARCHAR, objective VARCHAR, space VARCHAR, slice VARCHAR, '
+        "over VARCHAR",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh'),"
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'earlier')",
+        "('2026-01-05', 'a', 'auc_drop', 'click', 's', 'all', 'fresh')",
+        [("dt", "a", "auc_drop")],
+    ),
     "checks/samples_exposed_before_known": Case(
         "impression_id VARCHAR, exposed_at TIMESTAMP, arrived_at TIMESTAMP, label_as_of TIMESTAMP",
         "('same instant', '2026-01-05 10:00', '2026-01-05 10:00', '2026-01-06'),"
