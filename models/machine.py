@@ -42,8 +42,8 @@ def default_device() -> torch.device:
 def products_dtype(wanted: Products, device: torch.device) -> torch.dtype:
     """The dtype in which a device shall multiply: the wanted one, or float32 where that is faster.
 
-    A processor without bfloat16 instructions emulates them, at a multiple of the time of float32. One that has
-    them is asked by a product of each kind, once a process: with AVX-512 alone they can take longer, too.
+    A processor without bfloat16 instructions emulates them, at a multiple of the time of float32. One that
+    has them is asked by a product of each kind, once a process: with AVX-512 alone they can take longer, too.
 
     Raises:
         ValueError: another name.
