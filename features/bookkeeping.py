@@ -189,8 +189,8 @@ CALIBRATORS = Table(
         "line": _LINE,
         "calibrator_version": "Hash of the evidence, the recipe's setting and the code; that of the scores.",
         **_SCORE,
-        "method": "isotonic, platt; identity where positives or negatives are too few, or no curve could be "
-        "tried on a later day; withheld where no correction would have been best on the days before.",
+        "method": "isotonic, platt; identity where positives or negatives, or days to try curves on, are too "
+        "few; withheld where no correction would have been best on those days.",
         "share": "Share of the fitted correction, in logits, that the curve applies.",
         "raw": "Predicted probabilities at the knots; the curve is a straight line between them, from (0, 0) "
         "before the first and to (1, 1) after the last. No knot: nothing is changed.",

@@ -31,6 +31,7 @@ class Calibration:
     Attributes:
         days: newest days whose evaluation a curve is fitted to, the run's own included.
         proof: newest days on which the shares are compared, each by a curve of the days before it.
+        tries: fewer of them than these leave the scores as they are.
         platt_from: fewer positives or negatives than these leave the scores as they are.
         isotonic_from: from so many positives and negatives on a curve is fitted, below it two numbers.
 
@@ -40,12 +41,15 @@ class Calibration:
 
     days: int = 7
     proof: int = 14
+    tries: int = 3
     platt_from: int = 30
     isotonic_from: int = 1000
 
     def __post_init__(self) -> None:
-        if min(self.days, self.proof) < 1 or not 1 <= self.platt_from <= self.isotonic_from:
-            raise ValueError(f"{self}: at least one day each, and 1 <= platt_from <= isotonic_from.")
+        if self.days < 1 or not 1 <= self.tries <= self.proof:
+            raise ValueError(f"{self}: at least one day, and 1 <= tries <= proof.")
+        if not 1 <= self.platt_from <= self.isotonic_from:
+            raise ValueError(f"{self}: limits must be 1 <= platt_from <= isotonic_from.")
 
     @property
     def reach(self) -> int:
@@ -55,19 +59,20 @@ class Calibration:
     def fit(self, history: Sequence[Bins]) -> tuple[Curve, float]:
         """The curve of one score column and the share of its correction that is in it.
 
-        Its method is ``identity`` where events are too few, or no curve could be tried on a later day, and
-        ``withheld`` where none of the correction would have been best; both change nothing.
+        Its method is ``identity`` where events are too few, or later days to try curves on, and ``withheld``
+        where none of the correction would have been best; both change nothing.
 
         Args:
             history: evidence of each of the newest ``reach`` days that have one, oldest first.
         """
         curve = self._fitted(history[-self.days :])
-        losses = np.zeros(len(SHARES))
+        losses, tries = np.zeros(len(SHARES)), 0
         for place in range(max(1, len(history) - self.proof), len(history)):
             tried = self._fitted(history[max(0, place - self.days) : place])
-            if tried.method != "identity":
+            if tried.method != "identity" and history[place].rows:
+                tries += 1
                 losses += [loss_after(tried.shared(share), history[place]) for share in SHARES]
-        if curve.method == "identity" or not losses.any():
+        if curve.method == "identity" or tries < self.tries:
             return identity(), 0.0
         share = SHARES[int(losses.argmin())]
         return (curve.shared(share), share) if share else (Curve.unchanged("withheld"), 0.0)

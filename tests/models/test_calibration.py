@@ -159,7 +159,7 @@ def test_bins_count_what_a_loop_counts_and_days_add_up() -> None:
 
 
 def test_evidence_decides_the_method() -> None:
-    chosen = Calibration(platt_from=20, isotonic_from=50)
+    chosen = Calibration(tries=1, platt_from=20, isotonic_from=50)
 
     def told(positives: int, negatives: int) -> Bins:
         p = np.full(positives + negatives, 0.9)
@@ -204,6 +204,7 @@ def test_the_share_is_the_one_of_least_log_loss_over_later_days_in_a_loop_over_t
 def test_what_stays_wrong_is_corrected_in_full_and_what_the_model_puts_right_is_left_alone() -> None:
     lasting = [Bins.of(*day(seed, 10_000, -1.0, 1.0)[:2]) for seed in range(4)]
     assert Calibration().fit(lasting)[1] == 1
+    assert Calibration().fit(lasting[:3])[0].method == "identity"  # tried twice only
     newborn, *grown = (Bins.of(*day(n, 10_000, -1.0 if n == 0 else 0.0, 1.0)[:2]) for n in range(4))
     curve, share = Calibration().fit([newborn, *grown])
     assert (curve.method, share) == ("withheld", 0)
@@ -257,8 +258,15 @@ def test_knots_that_do_not_rise_are_refused(raw: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"days": 0}, {"proof": 0}, {"platt_from": 0}, {"platt_from": 5, "isotonic_from": 4}]
+    "wrong",
+    [
+        {"days": 0},
+        {"tries": 0},
+        {"tries": 3, "proof": 2},
+        {"platt_from": 0},
+        {"platt_from": 5, "isotonic_from": 4},
+    ],
 )
 def test_limits_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="platt_from <= isotonic_from"):
+    with pytest.raises(ValueError, match=r"1 <= (tries|platt_from)"):
         Calibration(**wrong)
