@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 
 from features.bookkeeping import ID_MAPS
 from features.errors import BlockedDay
 from features.fingerprint import fingerprint
-from features.funnel import Objective
 from features.generation import Generation
 from features.schemas import events, samples, scores
 from features.validation.bands import FIGURES, QUALITY, judged, name
@@ -22,9 +21,15 @@ from flows.stages.keep import keep
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code
+from flows.stages.unlearned import is_empty, settled_on
 
 STAGE = "validate"
-_CODE = ("features/validation", "flows/stages/quality.py", "flows/stages/validate.py")
+_CODE = (
+    "features/validation",
+    "flows/stages/quality.py",
+    "flows/stages/unlearned.py",
+    "flows/stages/validate.py",
+)
 #: From here on a figure is a count, whose digits after the point nobody reads.
 _COUNTS = 100.0
 #: Gives samples of a day, or an evenly spread part of them.
@@ -91,6 +96,8 @@ def blocked_days(house: House, days: Iterable[date]) -> dict[date, list[str]]:
 
 
 def _built(house: House, day: date, part: Part) -> Built:
+    if is_empty(house, day):  # nobody learns it, and it is no measure for other days
+        return Built(rows=pl.DataFrame(QUALITY.schema.empty_table()), notes={"warnings": []})
     earlier = house.store.scan(QUALITY, _before(house, day)).filter(pl.col("outcome") != "block")
     named = ["dt", *FIGURES.names()[:4]]
     rows = judged(
@@ -140,13 +147,8 @@ def _settled(house: House, day: date) -> dict[str, date | None]:
     """By objective, the newest day of exposure with final labels; ``None`` where it has no samples."""
     scenario = house.scenario
     known = set(house.store.days(samples(scenario)))
-
-    def newest(objective: Objective) -> date | None:
-        open_for = scenario.funnel.closes_after(objective.name) + scenario.lateness + scenario.skew
-        exposed = day - timedelta(days=open_for // timedelta(days=1))
-        return exposed if exposed in known else None
-
-    return {objective.name: newest(objective) for objective in scenario.funnel}
+    newest = {objective.name: settled_on(scenario, objective, day) for objective in scenario.funnel}
+    return {name: exposed if exposed in known else None for name, exposed in newest.items()}
 
 
 def _before(house: House, day: date) -> Sequence[date]:

@@ -18,7 +18,7 @@ import yaml
 from deltalake.exceptions import CommitFailedError
 from shop_logs import write_logs
 
-from features.errors import Busy, EmptyLog, SchemaDrift, UsageError
+from features.errors import Busy, MissingLog, SchemaDrift, UsageError
 from flows import cli, embedded
 from flows.request import Request
 from flows.tasks import transient
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (PermissionError(13, "denied"), False),
         (OSError(28, "No space left on device"), False),
         (SchemaDrift("a", "b", "c"), False),
-        (EmptyLog("a", "b", "c"), False),
+        (MissingLog("a", "b", "c"), False),
         (UsageError("a", "b", "c"), False),
         (ValueError("x"), False),
         (None, False),

@@ -130,7 +130,7 @@ def test_events_are_what_happened_once_each_on_their_own_day(walk: Walk) -> None
         assert any(day < dt for *_, day, _, _, dt in expected)  # some came late
 
 
-def test_F40_F41_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
+def test_F40_F41_F42_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
     found = walk.house.store.scan(QUARANTINE).collect()
     for day in DAYS:
         for objective in SCENARIO.funnel:
@@ -138,9 +138,14 @@ def test_F40_F41_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
             sources = [name for name in (objective.log, objective.reversals) if name is not None]
             planted = {f"ORPHAN_{name.upper()}": walk.truth.orphans[name, day] for name in sources}
             assert min(planted.values()) > 0
+            if beyond := walk.truth.beyond[objective.log, day]:
+                planted[f"BEYOND_{objective.log.upper()}"] = beyond
             assert dict(kept["reason"].value_counts().iter_rows()) == planted
             ids = {json.loads(text)["event_id"] for text in kept["row_text"]}
             assert ids <= {e.id for name in sources for e in walk.truth.events[name] if e.arrives == day}
+    # Two clicks of every day, and from the third day on a purchase fifty hours after its click.
+    assert [walk.truth.beyond["click", day] for day in DAYS] == [2] * 5
+    assert [walk.truth.beyond["conversion", day] for day in DAYS] == [0, 0, 1, 1, 1]
 
 
 def labels_by_hand(walk: Walk, as_of: date) -> Told:
