@@ -125,7 +125,8 @@ class World:
         kind = f"{policy == ORACLE} {recipe.late.reads} {recipe.late.hours} {recipe.late.needs_completeness}"
         if (day, kind) not in self.read:
             known = self.house.store.scan(samples(self.house.scenario)).drop("dt")
-            rows = lesson_rows(self.house, day, recipe, known, self.house.day_start(day)).collect()
+            since, start = self.house.day_start(day), self.house.day_start(self.days[0])
+            rows = lesson_rows(self.house, day, recipe, known, since, start).collect()
             if policy == ORACLE:
                 final = pl.col("impression_id").is_in(self.converts.implode())
                 label = self.house.scenario.funnel[self.house.scenario.funnel.conversion].label

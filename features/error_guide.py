@@ -69,15 +69,6 @@ ERRORS = (
         example="E401 MissingLog: click of 2026-03-28: no file matches click/dt=*/*.parquet. Next: ...",
     ),
     Entry(
-        code="E402",
-        name="EmptyLog",
-        exit=4,
-        when="the impressions of a day hold no row",
-        stays=_BEFORE,
-        do="Deliver the impressions of that day again.",
-        example="E402 EmptyLog: exposure of 2026-03-28: part-0.parquet holds no row. Next: ...",
-    ),
-    Entry(
         code="E403",
         name="CorruptInput",
         exit=4,

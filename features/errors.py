@@ -43,12 +43,6 @@ class MissingLog(FunnelcastError):
     code, exit_code = "E401", 4
 
 
-class EmptyLog(FunnelcastError):
-    """The impressions of a day hold no row; a day without impressions is a fault of the delivery."""
-
-    code, exit_code = "E402", 4
-
-
 class CorruptInput(FunnelcastError):
     """A raw file that cannot be read as Parquet: truncated, empty or something else."""
 

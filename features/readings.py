@@ -11,7 +11,7 @@ read when they are final, as by ``features.batches.fresh_rows``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -30,17 +30,17 @@ class Readings:
         reads: ``early``: the first reading. ``turned``: again, when the label became positive after it.
             ``ripe``: again, when it is final. ``nightly``: in every run from the first reading on, until it
             is final.
+        begins: by late objective, since when labels are read early: since the line reads so, and F is known
+            if it is asked for. Labels that would have been read before that (all, of an objective that is
+            not there) wait until they are final, and none of them is read again.
         hours: least age at the first reading.
-        completeness: F at the age of the first reading is wanted.
-        begins: if so, by objective, since when F is known of first readings; labels that would be read before
-            that (all, of an objective that is not there) wait until they are final. A later run without F
-            reads none early.
+        completeness: F at the age of the first reading is asked for; a run without it reads none early.
     """
 
     reads: tuple[str, ...]
+    begins: Mapping[str, datetime]
     hours: float = 0.0
     completeness: bool = False
-    begins: Mapping[str, datetime] = field(default_factory=dict)
 
     def first(self, scenario: Scenario, objective: Objective) -> pl.Expr:
         """The instant at which a late label is read first."""
@@ -48,8 +48,6 @@ class Readings:
         parent = final_at(scenario.funnel, str(objective.given), scenario.lateness)
         aged = pl.col("exposed_at") + timedelta(hours=self.hours)
         early = pl.min_horizontal(final, pl.max_horizontal(parent, aged))
-        if not self.completeness:
-            return early
         begins = self.begins.get(objective.name)
         return final if begins is None else pl.when(early >= begins).then(early).otherwise(final)
 

@@ -15,6 +15,7 @@ from flows.house import House
 from flows.ledger import failed, finish
 from flows.stages import calibrate, gate, publish, read, sample, score, train, validate, view
 from flows.stages.record import StageRecord
+from flows.stages.unlearned import is_empty
 from flows.surroundings import refuse_unwritable, telling
 
 log = logging.getLogger("funnelcast.day")
@@ -46,9 +47,19 @@ def _run(module: ModuleType) -> Callable[[House, date, tuple[str, ...]], tuple[S
     return run
 
 
-STAGES = tuple(
-    Stage(module.STAGE, _run(module), module.pending)
-    for module in (read, view, sample, validate, train, gate, calibrate, score, publish)
+def _taught(module: ModuleType) -> Stage:
+    """A stage with nothing to do on a day without impressions: what is published stays."""
+    run = _run(module)
+    return Stage(
+        module.STAGE,
+        lambda house, day, lines: () if is_empty(house, day) else run(house, day, lines),
+        lambda house, day, lines: not is_empty(house, day) and module.pending(house, day, lines),
+    )
+
+
+STAGES = (
+    *(Stage(module.STAGE, _run(module), module.pending) for module in (read, view, sample, validate)),
+    *(_taught(module) for module in (train, gate, calibrate, score, publish)),
 )
 
 

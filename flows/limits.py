@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from features.errors import UsageError
+from features.funnel import Funnel
 
 Outcome = Literal["passed", "warned", "failed", "undecided"]
 
@@ -103,6 +104,19 @@ class Gate:
     slice_share: float = 0.05
     most_rows: int = 200_000
     refuse: bool = False
+
+    def check(self, funnel: Funnel, recipe: str) -> None:
+        """Refuse limits of objectives that there are not: nobody would ever be held to them.
+
+        Raises:
+            UsageError: names them.
+        """
+        if unknown := [name for name in self.of if name not in funnel.names]:
+            raise UsageError(
+                f"recipe {recipe!r}",
+                f"its gate has limits of {', '.join(unknown)}, objectives are {', '.join(funnel.names)}",
+                "name an objective of the scenario",
+            )
 
     def of_objective(self, name: str) -> Limits:
         """The limits of an objective."""

@@ -80,6 +80,7 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
         BadWarehouse: id maps of a day are damaged.
     """
     past: dict[date, tuple[Version, Mapping[str, Tensor]]] = {}
+    start = house.day_start(days[0])
     line, before = begin(house, recipe, giver_of(house, recipe, days[0])), None
     for day in days:
         since = house.day_start(day) if before is None else before.watermark
@@ -100,7 +101,7 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
             scenario=house.scenario,
             recipe=recipe,
             day=day,
-            rows=lesson_rows(house, day, recipe, known, since),
+            rows=lesson_rows(house, day, recipe, known, since, start),
             encoder=encoder,
             propensity=_propensity(house, recipe, line, before),
             replayed=replayed_rows(house, day, recipe, before),

@@ -135,6 +135,7 @@ class Logs:
         raw: by source and day, the delivered rows.
         verdicts: by source and day, how many rows of each verdict were planted.
         orphans: by source and day, how many delivered events belong to no impression, or refunds to nothing.
+        beyond: by source and day, how many delivered events came after the window of their impression.
     """
 
     events: dict[str, list[Event]] = field(
@@ -144,6 +145,7 @@ class Logs:
     raw: dict[tuple[str, date], list[Raw]] = field(default_factory=dict)
     verdicts: dict[tuple[str, date], Counter[str]] = field(default_factory=dict)
     orphans: dict[tuple[str, date], int] = field(default_factory=dict)
+    beyond: dict[tuple[str, date], int] = field(default_factory=dict)
 
 
 def write_logs(root: Path, days: Sequence[date], seed: int = 0) -> None:
@@ -175,7 +177,7 @@ def make_logs(days: Sequence[date], seed: int = 0) -> Logs:
         for source in SCHEMAS:
             logs.raw[source, day] = []
             logs.verdicts[source, day] = Counter()
-            logs.orphans[source, day] = 0
+            logs.orphans[source, day] = logs.beyond[source, day] = 0
     clean: dict[tuple[str, date], list[Raw]] = {key: [] for key in logs.raw}
     for day in days:
         chance, regret = (np.random.default_rng([seed, day.toordinal(), *more]) for more in ((), (2,)))
@@ -261,7 +263,7 @@ class _Day:
             self.buy(self.stranger(n), sku(n), ten, None, orphan=True)
         for n in range(2, 4):  # too late: the exposure it names does not own it, and no other takes it
             shown = self.expose(self.stranger(n), sku(n), ten)
-            self.click(shown.id, shown.user, shown.item, ten + 3 * _HOUR, None, orphan=True)
+            self.click(shown.id, shown.user, shown.item, ten + 3 * _HOUR, None, beyond=True)
         bystander = self.expose(self.stranger(4), sku(4), ten)  # buys without a click
         bought = self.buy(bystander.user, bystander.item, ten + _MINUTE, None, orphan=True)
         self.refund(bought, ten + 3 * _HOUR, None, orphan=True)  # too late
@@ -270,7 +272,9 @@ class _Day:
         for n, wait in ((5, -40 * _SECOND), (6, 50 * _HOUR)):  # buys before the click; buys too long after it
             shown = self.expose(self.stranger(n), sku(n), ten)
             self.click(shown.id, shown.user, shown.item, ten + 10 * _MINUTE, None)
-            self.buy(shown.user, shown.item, ten + 10 * _MINUTE + wait, None, orphan=True)
+            after = wait > 0
+            bought_at = ten + 10 * _MINUTE + wait
+            self.buy(shown.user, shown.item, bought_at, None, orphan=not after, beyond=after)
 
     def stranger(self, number: int) -> int:
         return user_id(1_000_000 + 100 * (self.day.toordinal() % 1_000) + number)
@@ -283,20 +287,37 @@ class _Day:
         return event
 
     def click(
-        self, shown: str | None, user: int, item: str, at: int, after: date | None, *, orphan: bool = False
+        self,
+        shown: str | None,
+        user: int,
+        item: str,
+        at: int,
+        after: date | None,
+        *,
+        orphan: bool = False,
+        beyond: bool = False,
     ) -> Event:
         at -= at % _SECOND
         event = Event(self.name("c"), shown, user, item, _instant(at), self.arrival(at, after))
         raw: Raw = {"click_id": event.id, "exposure_id": shown, "user_id": user, "sku": item}
-        self.deliver("click", event, {**raw, "ts_s": at // _SECOND}, orphan=orphan)
+        self.deliver("click", event, {**raw, "ts_s": at // _SECOND}, orphan=orphan, beyond=beyond)
         return event
 
-    def buy(self, user: int, item: str, at: int, after: date | None, *, orphan: bool = False) -> Event:
+    def buy(
+        self,
+        user: int,
+        item: str,
+        at: int,
+        after: date | None,
+        *,
+        orphan: bool = False,
+        beyond: bool = False,
+    ) -> Event:
         order, cents = self.name("o"), 100 + self.made % 50
         event = Event(f"{order}/{item}", None, user, item, _instant(at), self.arrival(at, after), cents)
         raw: Raw = {"order_id": order, "user_id": user, "sku": item, "ts_us": at, "amount_cents": cents}
-        self.deliver("conversion", event, raw, orphan=orphan)
-        if not orphan and self.regret.random() < 0.3:
+        self.deliver("conversion", event, raw, orphan=orphan, beyond=beyond)
+        if not orphan and not beyond and self.regret.random() < 0.3:
             wait = int(self.regret.integers(_MINUTE, 2 * _HOUR))
             self.refund(event, at + wait, int(self.regret.choice([0, 0, 1, 99])) or None)
         return event
@@ -324,11 +345,14 @@ class _Day:
         own = day + timedelta(days=1) if late else day
         return own if after is None else max(own, after)
 
-    def deliver(self, source: str, event: Event, raw: Raw, *, orphan: bool = False) -> None:
+    def deliver(
+        self, source: str, event: Event, raw: Raw, *, orphan: bool = False, beyond: bool = False
+    ) -> None:
         if (source, event.arrives) in self.clean:  # what happens after the last day is never seen
             self.clean[source, event.arrives].append(raw)
             self.logs.events[source].append(event)
             self.logs.orphans[source, event.arrives] += orphan
+            self.logs.beyond[source, event.arrives] += beyond
 
 
 def _refunds(logs: Logs, day: date, own: list[Raw]) -> None:

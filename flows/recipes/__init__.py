@@ -172,6 +172,7 @@ def get(scenario: str, name: str) -> Recipe:
         raise UsageError(f"recipe {name!r} of scenario {scenario!r}", f"unknown; known are {known}", hint)
     recipe = functions[name]()
     funnel = scenarios.get(scenario).funnel
+    recipe.gate.check(funnel, name)
     recipe.sampling.check(funnel, own_space=recipe.method.own_space)
     if not recipe.method.chained and any(rate != 1.0 for rate in recipe.sampling.negative_rates(funnel)):
         raise UsageError(

@@ -16,6 +16,7 @@ from features.funnel import Objective
 from features.labels import Attribution
 from features.schemas import events
 from flows.house import House
+from flows.stages.beyond import beyond
 from flows.stages.quarantine import quarantine
 from flows.stages.record import StageRecord
 
@@ -32,9 +33,7 @@ def attributed(house: House, as_of: date) -> Iterator[Attribution]:
     events are attributed in shards, and what came of them lies on disk until the block ends.
     """
     scenario = house.scenario
-    late = max(source.late_days for source in scenario.events)
-    before = timedelta(days=scenario.restated_days + late + scenario.contested_days)
-    days = days_between(as_of - before, as_of)
+    days = _looked_through(house, as_of)
     logs = {o.name: house.store.scan(events(scenario.source(o.log)), days) for o in scenario.funnel}
     reversals = {
         o.name: house.store.scan(events(scenario.source(o.reversals)), days)
@@ -55,6 +54,14 @@ def attributed(house: House, as_of: date) -> Iterator[Attribution]:
         )
 
 
+def _looked_through(house: House, as_of: date) -> tuple[date, ...]:
+    """The days of arrival whose impressions and events are attributed."""
+    scenario = house.scenario
+    late = max(source.late_days for source in scenario.events)
+    before = timedelta(days=scenario.restated_days + late + scenario.contested_days)
+    return days_between(as_of - before, as_of)
+
+
 def labels_of(house: House, day: date, attribution: Attribution) -> pl.DataFrame:
     """Labels of the impressions of one day."""
     own = pl.col("exposed_at").is_between(house.day_start(day), house.watermark(day), closed="left")
@@ -64,7 +71,7 @@ def labels_of(house: House, day: date, attribution: Attribution) -> pl.DataFrame
 def orphans(
     house: House, day: date, attribution: Attribution, inputs: Mapping[str, str]
 ) -> tuple[StageRecord, ...]:
-    """Quarantine what arrived on ``day`` and labels nothing: without an impression, or too late for its own.
+    """Quarantine what arrived on ``day`` and labels nothing: of no impression, beyond its window, too late.
 
     The samples of an impression's day take what arrives up to ``restated_days`` after it.
     """
@@ -97,8 +104,11 @@ def _refused(
 
     arrived = house.store.scan(events(scenario.source(objective.log)), [day])
     late = arrived.join(of_old, on="event_id", how="semi")
+    orphaned = attribution.orphans[name].filter(pl.col("dt") == day)
+    after = beyond(house, objective, attribution, orphaned, _looked_through(house, day)).lazy()
     refused = [
-        told(f"ORPHAN_{name.upper()}", attribution.orphans[name]),
+        told(f"BEYOND_{name.upper()}", orphaned.join(after, on="event_id", how="semi")),
+        told(f"ORPHAN_{name.upper()}", orphaned.join(after, on="event_id", how="anti")),
         told(f"LATE_{name.upper()}", late),
     ]
     if objective.reversals is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -10,7 +11,9 @@ from typing import cast
 import polars as pl
 
 from features.batches import fresh_rows
+from features.bookkeeping import MODELS
 from features.calendar import day_of
+from features.fingerprint import canonical
 from features.readings import Readings, late, open_rows
 from features.schemas import COMPLETENESS
 from flows.house import House
@@ -28,7 +31,7 @@ def reads_open(recipe: Recipe) -> bool:
 
 
 def lesson_rows(
-    house: House, day: date, recipe: Recipe, samples: pl.LazyFrame, since: datetime
+    house: House, day: date, recipe: Recipe, samples: pl.LazyFrame, since: datetime, start: datetime
 ) -> pl.LazyFrame:
     """What a line learns on a day: rows with ``trains_*`` masks, and how far open labels could be known.
 
@@ -38,26 +41,86 @@ def lesson_rows(
         recipe: of the line.
         samples: of all days whose labels may be read now.
         since: the parent's watermark.
+        start: since when the line reads by its policy; see ``begun``.
     """
-    until = house.watermark(day)
+    until, policy = house.watermark(day), recipe.late
     if not reads_open(recipe):
         return fresh_rows(samples, house.scenario, since, until)
     curves = None
-    if recipe.late.needs_completeness and curves_of(house, day) is not None:
+    if policy.needs_completeness and curves_of(house, day) is not None:
         curves = house.store.scan(COMPLETENESS, [day]).drop("dt").collect().lazy()
-    return open_rows(samples, house.scenario, since, until, _readings(house, day, recipe), curves)
+    asked = Readings(
+        reads=policy.reads,
+        begins=_begins(house, day, recipe, since, start),
+        hours=policy.hours,
+        completeness=policy.needs_completeness,
+    )
+    return open_rows(samples, house.scenario, since, until, asked, curves)
 
 
-def completeness_key(house: House, day: date, recipe: Recipe) -> Mapping[str, str]:
-    """What a version depends on beside its samples: F as of the day, where its policy asks."""
-    if not recipe.late.needs_completeness:
+def told_open(house: House, recipe: Recipe, rows: pl.LazyFrame) -> dict[str, dict[str, int]]:
+    """By late objective: labels read ``open``, those read ``again``, the ``positives`` and the ``clipped``.
+
+    The last are positives whose F lies below the floor of the policy: they weigh less than they should.
+    Nothing of a line that waits.
+    """
+    if not reads_open(recipe):
         return {}
-    curves = curves_of(house, day)
-    begins = {name: at.isoformat() for name, at in sorted(_begins(house, day).items())}
-    return {
-        COMPLETENESS.name: "none" if curves is None else curves.key,
-        **{f"{COMPLETENESS.name} of {name}": f"since {at}" for name, at in begins.items()},
-    }
+    found = {}
+    for o in late(house.scenario.funnel):
+        read = rows.filter(pl.col(f"trains_{o.name}") & pl.col(f"open_{o.name}"))
+        positive = pl.col(o.label) == 1
+        below = pl.col(f"complete_{o.name}") < getattr(recipe.late, "floor", 0.0)
+        counts = read.select(
+            open=pl.len(),
+            again=pl.col(f"again_{o.name}").sum(),
+            positives=positive.sum(),
+            clipped=(positive & below).sum(),
+        )
+        (row,) = counts.collect(engine="streaming").rows(named=True)
+        found[o.name] = {name: int(count) for name, count in row.items()}
+    return found
+
+
+def late_key(house: House, day: date, recipe: Recipe, since: datetime) -> Mapping[str, str]:
+    """What a version depends on beside its samples: since when it reads early, and F where its policy asks.
+
+    Args:
+        house: where.
+        day: logical date.
+        recipe: of the line.
+        since: the parent's watermark.
+    """
+    if not reads_open(recipe):
+        return {}
+    begins = _begins(house, day, recipe, since, begun(house, day, recipe, since))
+    told = {f"{name} read early": f"since {at.isoformat()}" for name, at in sorted(begins.items())}
+    if recipe.late.needs_completeness:
+        curves = curves_of(house, day)
+        told[COMPLETENESS.name] = "none" if curves is None else curves.key
+    return told
+
+
+def begun(house: House, day: date, recipe: Recipe, since: datetime) -> datetime:
+    """Since when a line reads by its policy: labels that it would have read before were never read early.
+
+    Args:
+        house: where.
+        day: logical date; later versions are not looked at.
+        recipe: of the line.
+        since: the parent's watermark, with which it begins where the parent read otherwise.
+    """
+    if not reads_open(recipe):
+        return since
+    policy = json.loads(canonical(recipe.settings()))["late"]
+    # what was read first before that is final
+    days = [d for d in house.store.days(MODELS, line=recipe.name) if unseen_before(house, since) <= d < day]
+    rows = house.store.scan(MODELS, days, line=recipe.name).select("dt", "trained_since", "recipe")
+    for _, start, settings in rows.sort("dt", descending=True).collect().rows():
+        if json.loads(settings).get("late") != policy:
+            break
+        since = start
+    return since
 
 
 def unseen(house: House, recipe: Recipe, since: datetime) -> Version | None:
@@ -115,17 +178,13 @@ def with_unseen(
     return replace(own, rows=pl.concat([kept, judged]), notes={**own.notes, "late": told})
 
 
-def _readings(house: House, day: date, recipe: Recipe) -> Readings:
-    policy = recipe.late
-    asks = policy.needs_completeness
-    begins = _begins(house, day) if asks else {}
-    return Readings(reads=policy.reads, hours=policy.hours, completeness=asks, begins=begins)
-
-
-def _begins(house: House, day: date) -> dict[str, datetime]:
-    """By objective, the beginning of the first day of which there is F; of days up to ``day``."""
-    days = [known for known in house.store.days(COMPLETENESS) if known <= day]
+def _begins(house: House, day: date, recipe: Recipe, since: datetime, start: datetime) -> dict[str, datetime]:
+    """By late objective, since when it is read early: never before ``start``, nor before there is F."""
+    names = [o.name for o in late(house.scenario.funnel)]
+    if not recipe.late.needs_completeness:
+        return dict.fromkeys(names, start)
+    days = [known for known in house.store.days(COMPLETENESS) if unseen_before(house, since) <= known <= day]
     if not days:
         return {}
     first = house.store.scan(COMPLETENESS, days).group_by("objective").agg(pl.col("dt").min()).collect()
-    return {name: house.day_start(begun) for name, begun in first.iter_rows()}
+    return {name: max(start, house.day_start(dt)) for name, dt in first.iter_rows() if name in names}

@@ -10,21 +10,30 @@ import polars as pl
 from features.bookkeeping import ID_MAPS
 from features.errors import BlockedDay
 from features.fingerprint import fingerprint
-from features.funnel import Objective
 from features.generation import Generation
+from features.scenario import Source
 from features.schemas import events, samples, scores
 from features.validation.bands import FIGURES, QUALITY, judged, name
 from features.validation.drift import DRIFT
 from features.validation.figures import frame, of_columns, of_ids, of_objective
+from features.view import History
+from features.withheld import withheld
 from flows.house import House
 from flows.overrides import overridden
 from flows.stages.keep import keep
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code
+from flows.stages.unlearned import is_empty, settled_on
 
 STAGE = "validate"
-_CODE = ("features/validation", "flows/stages/quality.py", "flows/stages/validate.py")
+_CODE = (
+    "features/validation",
+    "features/withheld.py",
+    "flows/stages/quality.py",
+    "flows/stages/unlearned.py",
+    "flows/stages/validate.py",
+)
 #: From here on a figure is a count, whose digits after the point nobody reads.
 _COUNTS = 100.0
 #: Gives samples of a day, or an evenly spread part of them.
@@ -42,6 +51,10 @@ def plan_quality(house: House, day: date) -> Plan:
         (ID_MAPS.name, _id_maps(house, day)),
         *((QUALITY.name, store.generation(QUALITY, earlier)) for earlier in _before(house, day)),
     ]
+    histories = [view.source.source for view in scenario.views if isinstance(view.source, History)]
+    shown = {known for name in histories for known in _shown(house, day, scenario.source(name))}
+    impressions = events(scenario.impressions)
+    found += [(impressions.name, store.generation(impressions, known)) for known in shown]
     inputs |= {f"{table} {g.partition.day}": g.key for table, g in found if g is not None}
     inputs |= {
         "bands": fingerprint(list(scenario.bands)),
@@ -91,6 +104,8 @@ def blocked_days(house: House, days: Iterable[date]) -> dict[date, list[str]]:
 
 
 def _built(house: House, day: date, part: Part) -> Built:
+    if is_empty(house, day):  # nobody learns it, and it is no measure for other days
+        return Built(rows=pl.DataFrame(QUALITY.schema.empty_table()), notes={"warnings": []})
     earlier = house.store.scan(QUALITY, _before(house, day)).filter(pl.col("outcome") != "block")
     named = ["dt", *FIGURES.names()[:4]]
     rows = judged(
@@ -118,6 +133,8 @@ def _figures(house: House, day: date, part: Part) -> Iterator[pl.DataFrame]:
         known = house.store.scan(ID_MAPS, [maps.partition.day])
         needed = ["vocabulary", "id_int", "id_text", "row"]
         yield of_ids(table, scenario.features, part(day), known.select(needed).collect())
+    if "withheld" in asked:
+        yield frame(_withheld(house, day))
     if "drift" in asked:
         shifts = house.store.scan(DRIFT, [day]).collect()
         yield frame(
@@ -136,17 +153,30 @@ def _deliveries(house: House, day: date) -> Iterator[tuple[str, str, str, float 
             yield source.table, "copies", "", copies / delivered if delivered else None, delivered
 
 
+def _withheld(house: House, day: date) -> Iterator[tuple[str, str, str, float | None, int]]:
+    """Of every history, the share of impressions that the day's changes came too late for."""
+    scenario, store = house.scenario, house.store
+    for view in scenario.views:
+        if isinstance(view.source, History):
+            log = scenario.source(view.source.source)
+            shown = store.scan(events(scenario.impressions), _shown(house, day, log))
+            late = withheld(view, store.scan(events(log), [day]), shown).height
+            rows = int(shown.select(pl.col("impression_id").n_unique()).collect().item())
+            yield log.table, "withheld", view.name, late / rows if rows else None, rows
+
+
+def _shown(house: House, day: date, log: Source) -> list[date]:
+    """Days of arrival of the impressions that a change may be about that is delivered on the day."""
+    there = house.store.days(events(house.scenario.impressions))
+    return [known for known in there if day - timedelta(days=log.late_days) <= known <= day]
+
+
 def _settled(house: House, day: date) -> dict[str, date | None]:
     """By objective, the newest day of exposure with final labels; ``None`` where it has no samples."""
     scenario = house.scenario
     known = set(house.store.days(samples(scenario)))
-
-    def newest(objective: Objective) -> date | None:
-        open_for = scenario.funnel.closes_after(objective.name) + scenario.lateness + scenario.skew
-        exposed = day - timedelta(days=open_for // timedelta(days=1))
-        return exposed if exposed in known else None
-
-    return {objective.name: newest(objective) for objective in scenario.funnel}
+    newest = {objective.name: settled_on(scenario, objective, day) for objective in scenario.funnel}
+    return {name: exposed if exposed in known else None for name, exposed in newest.items()}
 
 
 def _before(house: House, day: date) -> Sequence[date]:

@@ -62,6 +62,7 @@ _CODE = (
     "features/funnel.py",
     "flows/stages/at_impressions.py",
     "flows/stages/attributed.py",
+    "flows/stages/beyond.py",
     "flows/stages/exposures.py",
     "flows/stages/sample.py",
 )

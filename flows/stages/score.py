@@ -136,12 +136,13 @@ def _rows_there(house: House, plan: Plan) -> int | None:
 
 
 def _score(house: House, day: date, name: str) -> StageRecord:
-    plan = plan_scores(house, day, name)
+    plan, version = plan_scores(house, day, name), scoring_version(house, name, day)
+    # who was kept out does not score: the ledger says whose model did
+    notes: dict[str, object] = {} if version.day == day else {"model_of": version.day.isoformat()}
     rows_out = _rows_there(house, plan)
     again = rows_out is not None
     started, clock = now(), time.perf_counter()
     if rows_out is None:
-        version = scoring_version(house, name, day)
         recipe = recipes.get(house.scenario.name, name)
         line = load(house, recipe, version)
         encoder = encoder_of(house, version.day, version.id_maps_key)
@@ -149,7 +150,7 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         curves = calibrator_of(house, day, recipe)
         found = _scores(house, line, encoder, version, curves, plan.day, recipe.top)
         with closing(ahead(found, waiting=1)) as rows:
-            written = stage(house.store, plan, Built(rows=rows))
+            written = stage(house.store, plan, Built(rows=rows, notes=notes))
         rows_out = sum(file.rows for file in written.files)
     return StageRecord(
         stage=STAGE,
@@ -161,6 +162,7 @@ def _score(house: House, day: date, name: str) -> StageRecord:
         rows_in=None,
         rows_out=rows_out,
         inputs=dict(plan.inputs),
+        notes=notes,
         started_at=None if again else started,
         seconds=None if again else time.perf_counter() - clock,
     )

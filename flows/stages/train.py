@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -26,7 +27,7 @@ from flows.stages.begin import begin, giver_of
 from flows.stages.calibrate import calibrator_version
 from flows.stages.encode import encoder_of, grow_id_maps, plan_id_maps
 from flows.stages.keep import keep
-from flows.stages.late import completeness_key, lesson_rows, reads_open, unseen
+from flows.stages.late import begun, late_key, lesson_rows, reads_open, told_open, unseen
 from flows.stages.passes import Lesson, learn, partial_of
 from flows.stages.per_pass import keep_pass
 from flows.stages.prequential import judged
@@ -35,10 +36,13 @@ from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, repeated
+from flows.stages.unlearned import taught, untaught
 from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.line import Line
 from models.machine import prepare
+
+log = logging.getLogger("funnelcast.train")
 
 STAGE = "train"
 _ENCODING = (
@@ -54,7 +58,8 @@ _SCORED = ("models/score.py", "flows/stages/evaluate.py", "flows/stages/prequent
 _MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
 _EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, "flows/stages/train.py")
+_HOW = ("flows/stages/train.py", "flows/stages/unlearned.py")
+_CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, *_HOW)
 
 
 def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, ...]:
@@ -100,7 +105,8 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "recipe": fingerprint(recipe.settings()),
         "code": code(*_CODE),
         "torch": torch.__version__,
-        **completeness_key(house, day, recipe),
+        **late_key(house, day, recipe, _since(house, day, parent)),
+        **({"untaught": canonical(days)} if (days := _untaught(house, day)) else {}),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     if parent is None and (giver := giver_of(house, recipe, day)) is not None:
@@ -150,7 +156,8 @@ def _train(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Iterato
     since, until = _since(house, day, parent), house.watermark(day)
     known = house.store.scan(samples(house.scenario), sample_days(house, day, since)).drop("dt")
     rows = fresh_rows(known, house.scenario, since, until)
-    lesson = lesson_rows(house, day, recipe, known, since)
+    read = lesson_rows(house, day, recipe, known, since, begun(house, day, recipe, since))
+    lesson = taught(house, read, untaught(house, day))
     giver = giver_of(house, recipe, day) if parent is None else None
     line = load(house, recipe, parent) if parent else begin(house, recipe, giver)
     yield from judged(house, recipe, line, parent, rows, since, metrics, evident)
@@ -227,6 +234,12 @@ def _learn(
         **{name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()},
     }
     notes: dict[str, object] = {"trained": report.trained}
+    if read_open := told_open(house, recipe, rows):
+        notes["late"] = read_open
+    if left_out := _untaught(house, day):
+        notes["untaught"] = left_out
+        days = "; ".join(f"{name} of {', '.join(of)}" for name, of in left_out.items())
+        log.warning("%s of %s: not learned, no label is positive: %s", recipe.name, day, days)
     if giver is not None:
         lineage["handover"] = notes["handover"] = {"line": giver.line, "version": giver.version}
     if lesson.replayed is not None:
@@ -247,6 +260,10 @@ _TYPES = {
     "steps": pl.Int64(),
     "parameters": pl.Int64(),
 }
+
+
+def _untaught(house: House, day: date) -> dict[str, list[str]]:
+    return {name: [day.isoformat() for day in days] for name, days in untaught(house, day).items()}
 
 
 def _since(house: House, day: date, parent: Version | None) -> datetime:

@@ -76,13 +76,13 @@ def run_of(instant: datetime) -> datetime:
 
 
 @pytest.mark.parametrize("reads", READS)
-@pytest.mark.parametrize("hours", [0.0, 20.0])
+@pytest.mark.parametrize(("hours", "begins"), [(0.0, T0), (20.0, T0), (0.0, T0 + 2 * DAY)])
 def test_every_label_is_read_when_its_policy_asks_and_as_it_was_known(
-    reads: tuple[str, ...], hours: float
+    reads: tuple[str, ...], hours: float, begins: datetime
 ) -> None:
-    """Over a chain of runs, with samples that know everything from the beginning."""
+    """Over a chain of runs that know everything from the beginning, also if it read otherwise before."""
     rows = impressions()
-    asked = Readings(reads=reads, hours=hours)
+    asked = Readings(reads=reads, hours=hours, begins={"order": begins})
     found: list[tuple[object, ...]] = []
     for since, until in pairwise([T0, *RUNS]):
         told = open_rows(rows.lazy(), SCENARIO, since, until, asked, None).collect()
@@ -95,14 +95,15 @@ def test_every_label_is_read_when_its_policy_asks_and_as_it_was_known(
     expected: list[tuple[object, ...]] = []
     for row in rows.iter_rows(named=True):
         _, first, final = instants(row, hours)
-        at, ripe = run_of(first), run_of(final)
+        early = first >= begins
+        at, ripe = run_of(first if early else final), run_of(final)
 
         def label(until: datetime, row: dict[str, datetime] = row) -> int:
             return int(row["order_known_at"] is not None and row["order_known_at"] < until)
 
         expected.append((row["impression_id"], at, label(at), final >= at, False))
         for until in RUNS:
-            if until <= at:
+            if until <= at or not early:
                 continue
             turned = label(until) and not label(until - DAY)
             if (
@@ -161,7 +162,7 @@ def test_labels_wait_while_there_is_no_f() -> None:
             assert row["open_order"] == (first >= begins)
     assert set(seen.values()) == {1}
     assert len(seen) == rows.height
-    without = Readings(reads=("early",), completeness=True)
+    without = Readings(reads=("early",), completeness=True, begins={})
     told = open_rows(rows.lazy(), SCENARIO, RUNS[0], RUNS[1], without, None).collect()
     assert not told["open_order"].any()
 
@@ -183,7 +184,9 @@ def test_the_first_run_of_a_day_ends_with_the_local_day() -> None:
 
 def test_batches_tell_how_far_labels_could_be_known() -> None:
     rows = impressions()
-    told = open_rows(rows.lazy(), SCENARIO, RUNS[0], RUNS[1], Readings(reads=("early",)), None).collect()
+    told = open_rows(
+        rows.lazy(), SCENARIO, RUNS[0], RUNS[1], Readings(reads=("early",), begins={"order": T0}), None
+    ).collect()
     arrays = targets(told, SCENARIO)
     assert {name: array.dtype.name for name, array in arrays.items() if name not in ("y", "weight")} == {
         "trains": "bool",

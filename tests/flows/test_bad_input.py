@@ -197,14 +197,6 @@ def test_a_day_that_was_refused_for_every_reason_completes_as_if_nothing_had_bee
         assert ours == theirs
 
 
-def test_a_day_whose_impressions_have_no_row_is_refused(house: House) -> None:
-    folder = delivery(house, "exposure").parent
-    for file in folder.iterdir():
-        pl.read_parquet(file).clear().write_parquet(file)
-    refused(house, "E402", 4, "exposure of 2026-03-28", "part-0.parquet holds no row")
-    assert house.store.days(samples(SCENARIO)) == [FIRST]
-
-
 def test_a_day_without_an_event_is_a_day(house: House) -> None:
     rewrite(pl.DataFrame.clear)(delivery(house, "conversion"))
     completes(house)

@@ -27,13 +27,18 @@ from features.errors import GateBlocked, MissingStage, UsageError
 from features.promotion import GATE, PROMOTIONS
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples, scores
-from flows import cli, report
+from flows import cli, recipes, report
+from flows.by_hand import promote, rollback
 from flows.diff import difference
+from flows.gate_report import judged as told_of
+from flows.gate_report import worth_telling
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
+from flows.query import ask
+from flows.reasons import reason
 from flows.recipes import Recipe
 from flows.request import Request
-from flows.stages import gate, publish, score, train
+from flows.stages import calibrate, gate, publish, score, train
 from flows.stages.encode import encoder_of
 from flows.stages.record import StageRecord
 from flows.stages.standing import scoring_version, standing_after
@@ -59,7 +64,9 @@ def judge(house: House, day: date, lines: tuple[str, ...] = LINES) -> dict[str, 
     """A day up to its judgement; what was said of every line."""
     run_stages(house, day)
     train.run(house, day, lines)
-    return {record.part: record for record in gate.run(house, day, lines)}
+    told = {record.part: record for record in gate.run(house, day, lines)}
+    calibrate.run(house, day, lines)
+    return told
 
 
 def version(house: House, line: str, day: date) -> Version:
@@ -94,8 +101,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory, offered: pytest.MonkeyPatch) 
     house = open_house(root)
     for day in (FIRST, SECOND, THIRD):
         judge(house, day)
-    score.run(house, THIRD, LINES)
-    publish.run(house, THIRD, LINES)
+    for stage in (calibrate, score, publish):
+        stage.run(house, THIRD, LINES)
     return house
 
 
@@ -222,11 +229,53 @@ def test_other_limits_judge_anew_and_train_nothing(
     offer(monkeypatch, "closed", partial(made, "closed", Gate()))
     assert not train.pending(house, SECOND, ("closed",))
     assert gate.pending(house, SECOND, ("closed",))
+    assert reason(house, SECOND, (gate.STAGE,), ("closed",)) == "gate: gate of closed is from another limits"
     gate.run(house, SECOND, ("closed",))
     assert decided(house, "closed")[1:3] == [(SECOND, "rejected"), (SECOND, "promoted")]
     assert standing_after(house, "closed", SECOND) == version(house, "closed", SECOND)
     # The third day descends from the first one, and should from the second.
     assert train.pending(house, THIRD, ("closed",))
+
+
+def test_limits_of_an_objective_that_there_is_not_are_refused(
+    offered: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, "open", partial(made, "open", Gate(of={"clik": Limits()})))
+    with pytest.raises(UsageError, match="limits of clik, objectives are click, conversion"):
+        recipes.get("shop", "open")
+
+
+def test_after_a_rollback_the_next_day_is_scored_with_the_version_that_was_restored(
+    walk: House, tmp_path: Path
+) -> None:
+    house = copy_of(walk, tmp_path / "copy")
+    rollback(house, "open", to=None, reason="worse", by="ada")
+    assert not train.pending(house, THIRD, ("open",))  # what is finished stays
+    assert not gate.pending(house, THIRD, ("open",))
+    assert publish.pending(house, THIRD, ("open",))
+    why = reason(house, THIRD, (score.STAGE, publish.STAGE), ("open",))
+    assert why.startswith("score: scores of open is from another model")
+    (scored,) = (record for record in score.run(house, THIRD, ("open",)) if record.part == "open")
+    publish.run(house, THIRD, ("open",))
+    assert scored.notes == {"model_of": str(SECOND)}
+    rows = house.store.scan(scores(SCENARIO), [FOURTH], line="open").select("model_version").unique()
+    assert rows.collect().item() == version(house, "open", SECOND).version
+    # That is what a version of that day would have scored: nothing of the later one is left in it.
+    before = walk.store.scan(scores(SCENARIO), [FOURTH], line="open").select("pctr").collect()
+    after = house.store.scan(scores(SCENARIO), [FOURTH], line="open").select("pctr").collect()
+    assert before.height == after.height
+    assert not before.equals(after)
+
+
+def test_after_a_promotion_by_hand_of_an_older_day_the_later_ones_are_to_be_trained_anew(
+    walk: House, tmp_path: Path
+) -> None:
+    house = copy_of(walk, tmp_path / "copy")
+    promote(house, "closed", day=SECOND, version=None, reason="all well", by="ada")
+    assert not gate.pending(house, SECOND, ("closed",))
+    assert not train.pending(house, SECOND, ("closed",))
+    assert train.pending(house, THIRD, ("closed",))
+    assert parent_of(house, "closed", THIRD) == version(house, "closed", SECOND)
 
 
 def test_a_run_that_was_killed_before_its_decision_was_entered_enters_it(walk: House, tmp_path: Path) -> None:
@@ -277,6 +326,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
     with pytest.raises(GateBlocked, match=told) as blocked:
         judge(house, FOURTH, ("open",))
     assert blocked.value.exit_code == 3
+    asked = ask(house, f"SELECT DISTINCT over FROM gate WHERE outcome = 'failed' AND dt = DATE '{FOURTH}'")
+    assert asked.rows == [("earlier",)]  # though the run did not come to its end
     # The rows that it has just learned do not tell: it is better there than who did not learn them.
     told = checks(house, FOURTH, "open").filter(objective="click", slice="all")
     assert set(told.filter(outcome="failed")["over"]) == {"earlier"}
@@ -285,6 +336,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
         gate.run(house, FOURTH, ("open",))
     assert house.store.snapshot(scores(SCENARIO)) == before
     assert decided(house, "open")[-1] == (FOURTH, "rejected")
+    (line,) = worth_telling(told_of(house, [FOURTH], ["open"]))
+    assert line.endswith(f"; {THIRD} stands, nothing is published for {FOURTH + timedelta(days=1)}")
 
     offer(monkeypatch, "open", partial(made, "open"))  # without refuse: the champion scores
     assert not gate.pending(house, FOURTH, ("open",))

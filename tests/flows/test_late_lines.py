@@ -26,6 +26,7 @@ from flows.recipes import Recipe
 from flows.recipes import simulated as lines
 from flows.settings import Settings
 from flows.stages import foretold, read, sample, train, view
+from flows.stages.late import begun, lesson_rows
 from flows.stages.version import version_of
 from models.balancing.static import Static
 from models.entire_space.esmm import ESMM
@@ -34,6 +35,7 @@ from models.late.base import Late
 from models.late.es_dfm import ESDFM
 from models.late.likelihood import Likelihood
 from models.late.naive import Naive
+from models.late.soft_label import SoftLabel
 from models.late.wait import Wait
 from models.towers import Towers
 
@@ -51,8 +53,8 @@ BEGINS = DAYS[3]
 LINES: dict[str, Late] = {
     "waits": Wait(),
     "naive": Naive(),
-    "likelihood": Likelihood(),
     "es_dfm": ESDFM(),
+    "soft": SoftLabel(floor=0.4),
 }
 
 
@@ -88,12 +90,14 @@ class Walk:
         )
         self.house = replace(House.open(settings), scenario=SCENARIO)
         self.learned: dict[tuple[str, date], dict[str, int]] = {}
+        self.told: dict[tuple[str, date], dict[str, dict[str, int]]] = {}
         for day in DAYS:
             for stage in (read, view, sample):
                 stage.run(self.house, day, ())
             for record in train.run(self.house, day, tuple(LINES)):
                 if record.table == MODELS.name:
                     self.learned[str(record.part), day] = record.notes["trained"]  # type: ignore[assignment]
+                    self.told[str(record.part), day] = record.notes.get("late", {})  # type: ignore[assignment]
 
     def counted(self, day: date, *, early: bool, since: datetime | None = None) -> int:
         """Impressions whose conversion is read on a day: early, or when final if it was to be read before."""
@@ -133,13 +137,13 @@ def test_clicks_have_the_clock_of_before_and_conversions_that_of_their_policy(wa
         assert walk.learned["naive", day]["conversion"] == clicks
         assert walk.learned["waits", day]["conversion"] == walk.counted(day, early=False)
     for day in DAYS[:3]:  # nothing is known of F yet: labels wait
-        assert walk.learned["likelihood", day] == walk.learned["waits", day]
+        assert walk.learned["soft", day] == walk.learned["waits", day]
     begun = walk.house.day_start(BEGINS)
     for day in DAYS[3:]:
         expected = walk.counted(day, early=True) + walk.counted(day, early=False, since=begun)
-        assert walk.learned["likelihood", day]["conversion"] == expected
+        assert walk.learned["soft", day]["conversion"] == expected
     # what was read early and converted by the next day comes again
-    late = walk.learned["es_dfm", DAYS[4]]["conversion"] - walk.learned["likelihood", DAYS[4]]["conversion"]
+    late = walk.learned["es_dfm", DAYS[4]]["conversion"] - walk.learned["soft", DAYS[4]]["conversion"]
     since, until = walk.house.watermark(BEGINS), walk.house.watermark(DAYS[4])
     turned = walk.rows.filter(
         pl.col("conversion_known_at").is_between(since, until, closed="left"),
@@ -148,6 +152,12 @@ def test_clicks_have_the_clock_of_before_and_conversions_that_of_their_policy(wa
         ),
     )
     assert late == turned.height > 20
+    told = walk.told["es_dfm", DAYS[4]]["conversion"]
+    assert told["again"] == late
+    assert told["open"] == walk.counted(DAYS[4], early=True) + late
+    assert walk.told["waits", DAYS[4]] == {}
+    clipped = walk.told["soft", DAYS[4]]["conversion"]
+    assert 0 < clipped["clipped"] < clipped["positives"] == told["positives"] - late
 
 
 def test_conversions_are_judged_by_a_version_that_had_read_none_of_them(walk: Walk) -> None:
@@ -177,6 +187,20 @@ def test_a_finished_day_changes_nothing_and_a_lost_checkpoint_comes_back_to_the_
     assert train.pending(walk.house, DAYS[4], tuple(LINES))
     train.run(walk.house, DAYS[4], tuple(LINES))
     assert {line: file.read_bytes() for line, file in files.items()} == before
+
+
+def test_a_line_that_comes_to_read_early_begins_with_its_parents_watermark(walk: Walk) -> None:
+    """What it would have read before was never read early: it is learned once, when it is final."""
+    since = walk.house.watermark(DAYS[3])
+    assert begun(walk.house, DAYS[4], recipe("naive", Naive()), since) == walk.house.day_start(DAYS[3])
+    assert begun(walk.house, DAYS[4], recipe("naive", Naive(hours=3)), since) == since
+    assert begun(walk.house, DAYS[4], recipe("waits", ESDFM()), since) == since
+    known = walk.house.store.scan(samples(SCENARIO)).drop("dt")
+    switched = lesson_rows(walk.house, DAYS[4], recipe("waits", ESDFM()), known, since, since).collect()
+    order = switched.filter("trains_conversion")
+    assert not order["again_conversion"].any()
+    assert order["open_conversion"].sum() == walk.counted(DAYS[4], early=True)
+    assert order.height == walk.counted(DAYS[4], early=True) + walk.counted(DAYS[4], early=False)
 
 
 def test_a_line_that_waits_is_the_line_of_before() -> None:
