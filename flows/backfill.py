@@ -16,6 +16,7 @@ from prefect import flow
 
 from features.errors import FunnelcastError
 from flows import logs, progress
+from flows.ahead import ahead
 from flows.ending import ending
 from flows.request import Request
 from flows.tasks import run_whole_day
@@ -29,14 +30,22 @@ def backfill(
     scenario: str | None = None,
     recipes: list[str] | None = None,
     config: str | None = None,
+    workers: int = 1,
+    stale: bool = False,
 ) -> str:
     """Run every unfinished day from ``start`` to ``end``, both included; finished days are skipped.
 
     A day trains on from the model of the day before, so a failed day stops the chain: the flow fails and
-    names it and the days that were not run.
+    names it and the days that were not run. With more than one of ``workers``, days are read and viewed at
+    once before that. With ``stale``, days that were never run are left alone.
     """
     request = Request.open(config, scenario, recipes)
     days = request.days(start, end)
+    if stale:
+        days = request.ran(days)
+    if workers > 1 and len(todo := request.unfinished(days)) > 1:
+        with logs.scrubbed():
+            ahead(request.house, todo, workers)
     ran = 0
     for nth, day in enumerate(days, start=1):
         # Asked when its turn comes: a finished day may read what an earlier one has just made anew.

@@ -6,22 +6,21 @@ Prefect are imported only where something is left to run, so that looking is qui
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
 from features.errors import FunnelcastError, UsageError
 from flows import logs
+from flows.catch_up import backfill
 from flows.compare import diff
 from flows.exits import fail, heed_sigterm
 from flows.explain import explain
-from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenario, examples
+from flows.options import Config, Debug, Json, Override, Reason, Recipe, Scenario, day_of, examples, text_of
 from flows.oracle import oracle
 from flows.settings import Settings
 from flows.simulate import simulate
@@ -72,7 +71,7 @@ def demo(config: Config = None, debug: Debug = False, as_json: Json = False) -> 
         step = "run it in the project's folder or set logs.kuairand in funnelcast.toml"
         raise UsageError(str(request.house.logs), "no day of raw logs", step)
     days = request.days(days[0], days[-1])
-    work(request, days, _text(config), debug)
+    work(request, days, text_of(config), debug)
     report.tour(request.house, days, as_json)
 
 
@@ -102,44 +101,20 @@ def run(
     from flows.work import work
 
     request = _open(config, scenario, recipe, debug, as_json)
-    day = _day(date, request.house.scenario.zone)
+    day = day_of(date, request.house.scenario.zone)
     days = request.days(day, day)
     overrides.answer_for(request.house, day, override, reason)
-    work(request, days, _text(config), debug)
+    work(request, days, text_of(config), debug)
     report.outcome(request, days, as_json)
 
 
-@app.command(
+app.command(
     epilog=examples(
         "funnelcast backfill 2022-04-25 2022-05-03 --dry-run",
-        "funnelcast backfill 2022-04-25 2022-05-03",
+        "funnelcast backfill 2022-04-25 2022-05-03 --workers 2",
+        "funnelcast backfill --stale",
     )
-)
-def backfill(
-    start: Annotated[str, typer.Argument(help="First logical date.")],
-    end: Annotated[str, typer.Argument(help="Last logical date, included.")],
-    recipe: Recipe = None,
-    scenario: Scenario = None,
-    config: Config = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
-    debug: Debug = False,
-    as_json: Json = False,
-) -> None:
-    """Run the unfinished days of a range, oldest first.
-
-    A day trains on from the model of the day before, so a failed day stops the ones after it.
-    """
-    from flows import report
-    from flows.work import work
-
-    request = _open(config, scenario, recipe, debug, as_json)
-    zone = request.house.scenario.zone
-    days = request.days(_day(start, zone), _day(end, zone))
-    if dry_run:
-        report.plan(request, days, as_json)
-        return
-    work(request, days, _text(config), debug)
-    report.outcome(request, days, as_json)
+)(backfill)
 
 
 @app.command(
@@ -212,7 +187,7 @@ def features(
     from flows.registry_report import show
 
     house = _house(config, scenario, debug, as_json)
-    day = None if date is None else _day(date, house.scenario.zone)
+    day = None if date is None else day_of(date, house.scenario.zone)
     show(house, view=view, feature_set=feature_set, line=line, day=day, as_json=as_json)
 
 
@@ -240,7 +215,7 @@ def _open(
     from flows.request import Request
 
     logs.configure(as_json=as_json, debug=debug)
-    return Request.open(_text(config), scenario, recipe)
+    return Request.open(text_of(config), scenario, recipe)
 
 
 def _house(config: Path | None, scenario: str | None, debug: bool, as_json: bool) -> House:
@@ -248,20 +223,7 @@ def _house(config: Path | None, scenario: str | None, debug: bool, as_json: bool
     from flows.house import House
 
     logs.configure(as_json=as_json, debug=debug)
-    return House.open(Settings.load(_text(config)), scenario)
-
-
-def _text(config: Path | None) -> str | None:
-    return None if config is None else str(config.absolute())
-
-
-def _day(text: str, zone: str) -> dt.date:
-    if text == "yesterday":
-        return dt.datetime.now(ZoneInfo(zone)).date() - dt.timedelta(days=1)
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise UsageError("date", f"{text!r} is no date", "write it as 2022-04-25") from None
+    return House.open(Settings.load(text_of(config)), scenario)
 
 
 def main(args: Sequence[str] | None = None) -> int:

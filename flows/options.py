@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
+
+from features.errors import UsageError
 
 Config = Annotated[
     Path | None, typer.Option(help="Settings file; else FUNNELCAST_CONFIG, else ./funnelcast.toml.")
@@ -20,6 +24,25 @@ Override = Annotated[
 Reason = Annotated[str | None, typer.Option(help="Why; the ledger keeps it.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's own log lines.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for machines: the answer and every log line.")]
+
+
+def text_of(config: Path | None) -> str | None:
+    """The settings file as flows take it: the same from any folder."""
+    return None if config is None else str(config.absolute())
+
+
+def day_of(text: str, zone: str) -> dt.date:
+    """A date as it is typed.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if text == "yesterday":
+        return dt.datetime.now(ZoneInfo(zone)).date() - dt.timedelta(days=1)
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError("date", f"{text!r} is no date", "write it as 2022-04-25") from None
 
 
 def examples(*commands: str) -> str:

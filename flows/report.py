@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.harmless import json_line
+from flows.harmless import harmless, json_line
 from flows.query import Answer, as_text, ask, exists, relative
 
 if TYPE_CHECKING:
@@ -140,28 +140,6 @@ def show_per_pass(found: Answer) -> None:
     Console().print(table)
 
 
-def plan(request: Request, days: Sequence[dt.date], as_json: bool) -> None:
-    """What a backfill would do: stages still to run, per day."""
-    from flows.day import available_days, pending
-    from flows.descendants import stale
-
-    delivered = available_days(request.house)
-    waiting = {day: pending(request.house, day, request.lines) for day in days}
-    old = stale(request.house, waiting, request.lines)
-    if as_json:
-        told = [
-            {"day": day, "pending": names, "logs": day in delivered} | _stale(old.get(day))
-            for day, names in waiting.items()
-        ]
-        _dump({"days": told})
-        return
-    table = _table(f"Backfill of {', '.join(request.lines)}: nothing is run", "day", "to do", "raw logs")
-    for day, names in waiting.items():
-        done = f"stale: descends from {old[day]}" if day in old else "finished"
-        table.add_row(str(day), ", ".join(names) or done, "there" if day in delivered else "missing")
-    Console().print(table)
-
-
 def status(request: Request, as_json: bool) -> None:
     """Days by stages, the last scored day, and rows kept out by reason."""
     from flows.day import STAGES, available_days, pending
@@ -222,6 +200,7 @@ def status(request: Request, as_json: bool) -> None:
         _say(f"Blocked: {day}, {'; '.join(why)}. See funnelcast explain E412.")
     if old:
         _say(f"Stale: models that descend from {min(old.values())}, which is to be trained anew.")
+        _say("Only what was run before: funnelcast backfill --stale")
     if todo := [day for day, names in days.items() if names or day in old]:
         _say(f"Next: funnelcast backfill {todo[0]} {todo[-1]}")
 
@@ -279,7 +258,7 @@ def _records(found: Answer) -> list[dict[str, Any]]:
 
 def _say(line: str) -> None:
     """A line that may hold paths and commands to copy: never wrapped, coloured or read as markup."""
-    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    Console().print(harmless(line, lines=True), soft_wrap=True, highlight=False, markup=False)
 
 
 def _dump(value: object) -> None:

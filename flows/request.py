@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from features.bookkeeping import RUNS
+from features.bookkeeping import MODELS, RUNS
 from features.errors import FunnelcastError, UsageError
+from flows import descendants
 from flows import recipes as all_recipes
 from flows.day import check_day, pending
 from flows.house import House
@@ -63,14 +64,39 @@ class Request:
         check_day(self.house, end)
         return tuple(start + dt.timedelta(days=n) for n in range((end - start).days + 1))
 
+    def stale(self, asked: Iterable[dt.date] | None = None) -> tuple[dt.date, ...]:
+        """Days that were run and follow from other inputs now, and those run after them; oldest first.
+
+        Args:
+            asked: only of these days; all if ``None``.
+        """
+        ran = self.ran(asked)
+        waiting = {day: pending(self.house, day, self.lines) for day in ran}
+        old = descendants.stale(self.house, waiting, self.lines)
+        first = next((day for day in ran if waiting[day] or day in old), None)
+        return () if first is None else tuple(day for day in ran if day >= first)
+
+    def ran(self, asked: Iterable[dt.date] | None = None) -> tuple[dt.date, ...]:
+        """Days of which the ledger has a finished run, oldest first; of these days, or of all."""
+        entered = self._entered()
+        return tuple(sorted(entered if asked is None else entered & set(asked)))
+
+    def of_trained_lines(self) -> Request:
+        """The same for those of the lines that were ever trained: a new line is not stale."""
+        trained = tuple(name for name in self.lines if self.house.store.days(MODELS, line=name))
+        return replace(self, lines=trained)
+
     def unfinished(self, days: Iterable[dt.date]) -> tuple[dt.date, ...]:
         """Those of the days on which some stage has not run, would run anew, or is not in the ledger.
 
         The last case is a run that was killed between its last commit and the ledger.
         """
-        ledger = self.house.store.scan(RUNS).filter(state="finished").select("dt").unique()
-        entered = set(ledger.collect()["dt"])
+        entered = self._entered()
         return tuple(day for day in days if day not in entered or pending(self.house, day, self.lines))
+
+    def _entered(self) -> set[dt.date]:
+        ledger = self.house.store.scan(RUNS).filter(state="finished").select("dt").unique()
+        return set(ledger.collect()["dt"])
 
     def show(self) -> None:
         """Bring the catalogue up to what is live, in case a run was killed before it did."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from flows import embedded, progress
+from flows.ahead import ahead
 from flows.day import run_day
 from flows.request import Request
 from flows.surroundings import refuse_unwritable
@@ -15,8 +16,25 @@ from flows.surroundings import refuse_unwritable
 log = logging.getLogger("funnelcast.cli")
 
 
-def work(request: Request, days: Sequence[dt.date], config: str | None, debug: bool) -> None:
-    """Run what is unfinished of some days; without such, Prefect is not even imported."""
+def work(
+    request: Request,
+    days: Sequence[dt.date],
+    config: str | None,
+    debug: bool,
+    *,
+    workers: int = 1,
+    stale: bool = False,
+) -> None:
+    """Run what is unfinished of some days; without such, Prefect is not even imported.
+
+    Args:
+        request: where, and on which lines.
+        days: oldest first.
+        config: settings file, for the flows.
+        debug: show Prefect's own lines.
+        workers: days that are read and viewed at once.
+        stale: leave days alone that were never run, though they lie between the others.
+    """
     todo = request.unfinished(days)
     if not todo:
         request.show()
@@ -28,12 +46,14 @@ def work(request: Request, days: Sequence[dt.date], config: str | None, debug: b
             stack.enter_context(embedded.session(request.house.settings.warehouse, debug=debug))
         except embedded.NoPrefectApi as error:
             log.warning("%s The days run without Prefect.", error)
-            _alone(request, days)
+            _alone(request, days, workers)
             return
-        _orchestrated(request, days, config)
+        _orchestrated(request, days, config, workers, stale)
 
 
-def _orchestrated(request: Request, days: Sequence[dt.date], config: str | None) -> None:
+def _orchestrated(
+    request: Request, days: Sequence[dt.date], config: str | None, workers: int, stale: bool
+) -> None:
     scenario, lines = request.house.scenario.name, list(request.lines)
     if len(days) == 1:
         from flows.daily import daily
@@ -42,11 +62,13 @@ def _orchestrated(request: Request, days: Sequence[dt.date], config: str | None)
     else:
         from flows.backfill import backfill
 
-        backfill(days[0], days[-1], scenario, lines, config)
+        backfill(days[0], days[-1], scenario, lines, config, workers, stale)
 
 
-def _alone(request: Request, days: Sequence[dt.date]) -> None:
+def _alone(request: Request, days: Sequence[dt.date], workers: int) -> None:
     """The same stages in the same order, with no orchestrator to tell; a failed day stops those after it."""
+    if workers > 1 and len(todo := request.unfinished(days)) > 1:
+        ahead(request.house, todo, workers)
     for nth, day in enumerate(days, start=1):
         if not request.unfinished([day]):
             progress.already(day)

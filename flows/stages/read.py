@@ -47,7 +47,7 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
             committed, and nothing of any later stage.
     """
     del lines  # the same events serve every line
-    _check_all(house, day)
+    check(house, day)
     return tuple(record for source in house.scenario.sources for record in read(house, source, day))
 
 
@@ -67,17 +67,17 @@ def delivered(house: House, source: Source, day: date) -> bool:
 
 def is_read(house: House, source: Source, day: date) -> bool:
     """Whether what was delivered is what was read."""
-    return _satisfied(house, source, day, _raw(house, source, day)) is not None
+    return _satisfied(house, source, day, files_of(house, source, day)) is not None
 
 
 def read(house: House, source: Source, day: date) -> tuple[StageRecord, ...]:
     """One source: its quarantine first, then its rows, whose commit says that the source is done."""
-    files = _raw(house, source, day)
+    files = files_of(house, source, day)
     done = _satisfied(house, source, day, files)
     if done is not None:
         return (*kept(house, STAGE, source.name, day), done)
     assert files is not None  # noqa: S101 - without files, the source was satisfied or refused
-    plan = _plan(house, source, day, files)
+    plan = plan_read(house, source, day, files)
     with connect(house.limits) as connection:
         strange = check_raw(connection, source, files)
         counts = _query(connection, house, source, day, readable_together(files, strange, source))
@@ -113,8 +113,12 @@ ORDER BY verdict, row_text
 """
 
 
-def _raw(house: House, source: Source, day: date) -> list[Path] | None:
-    """The day's raw files; ``None`` if they are gone but had been read."""
+def files_of(house: House, source: Source, day: date) -> list[Path] | None:
+    """The day's raw files; ``None`` if they are gone but had been read.
+
+    Raises:
+        MissingLog: they are gone, or never came, and nothing was read.
+    """
     try:
         return raw_files(source, house.logs, day)
     except MissingLog:
@@ -127,14 +131,15 @@ def _satisfied(house: House, source: Source, day: date, files: list[Path] | None
     table = events(source)
     if files is None:
         found = house.store.generation(table, day)
-        assert found is not None  # noqa: S101 - see _raw
+        assert found is not None  # noqa: S101 - see files_of
         return repeated(Plan(stage=STAGE, table=table, day=day, inputs={}), found)
-    plan = _plan(house, source, day, files)
+    plan = plan_read(house, source, day, files)
     found = live(house.store, plan)
     return None if found is None else repeated(plan, found)
 
 
-def _plan(house: House, source: Source, day: date, files: list[Path]) -> Plan:
+def plan_read(house: House, source: Source, day: date, files: list[Path]) -> Plan:
+    """What the events of a delivery depend on: its files, what came before, and what is declared."""
     query = sql.load(source.query)
     inputs = {
         **{f"raw {file.name}": raw_sha256(file, file.stat().st_mtime_ns) for file in files},
@@ -161,11 +166,11 @@ def raw_sha256(file: Path, modified_ns: int) -> str:
     return file_sha256(file)[:16]
 
 
-def _check_all(house: House, day: date) -> None:
+def check(house: House, day: date) -> None:
     """Hold every file of the day to its contract before the first row of any is read."""
     with connect(house.limits) as connection:
         for source in house.scenario.sources:
-            check_raw(connection, source, _raw(house, source, day) or [])
+            check_raw(connection, source, files_of(house, source, day) or [])
 
 
 def _query(

@@ -61,11 +61,11 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     rolled = [
         keep(house, plan_rollup(house, r, d), lambda r=r, d=d: roll_up(house, r, d))  # type: ignore[misc]
         for r in house.scenario.rollups
-        for d in (*_outdated(house, r, day), day)
+        for d in (*outdated(house, r, day), day)
     ]
     return (
         *rolled,
-        *(_snapshot(house, v, valid) for v, valid in _wanted(house, day)),
+        *(make_snapshot(house, v, valid) for v, valid in wanted(house, day)),
     )
 
 
@@ -73,9 +73,9 @@ def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:
     """Whether some roll-up or view is not what its inputs ask for."""
     del lines
     plans = [
-        plan_rollup(house, r, d) for r in house.scenario.rollups for d in (*_outdated(house, r, day), day)
+        plan_rollup(house, r, d) for r in house.scenario.rollups for d in (*outdated(house, r, day), day)
     ]
-    plans += [plan_view(house, v, valid) for v, valid in _wanted(house, day)]
+    plans += [plan_view(house, v, valid) for v, valid in wanted(house, day)]
     return any(live(house.store, plan) is None for plan in plans)
 
 
@@ -104,7 +104,7 @@ def snapshot_of(house: House, declared: View, day: date) -> Generation | None:
     return house.store.generation(view(declared, house.scenario), day)
 
 
-def _wanted(house: House, day: date) -> list[tuple[View, date]]:
+def wanted(house: House, day: date) -> list[tuple[View, date]]:
     """The snapshots that a run of ``day`` makes, unless they are live.
 
     They are those of its start and of its end, and those that are gone of the days whose samples it restates.
@@ -122,7 +122,8 @@ def _wanted(house: House, day: date) -> list[tuple[View, date]]:
     return [*gone, *((declared, valid) for valid in (day, _next(day)) for declared in scenario.views)]
 
 
-def _snapshot(house: House, declared: View, valid: date) -> StageRecord:
+def make_snapshot(house: House, declared: View, valid: date) -> StageRecord:
+    """A view as of the start of ``valid``, made unless it is live."""
     plan = plan_view(house, declared, valid)
     sources = _sources(house, declared, valid)
 
@@ -197,7 +198,7 @@ def between(house: House, table: Table, first: date, end: date) -> dict[str, Gen
     return {f"{table.name} {day}": generation for day, generation in found.items() if generation is not None}
 
 
-def _outdated(house: House, declared: Rollup, day: date) -> list[date]:
+def outdated(house: House, declared: Rollup, day: date) -> list[date]:
     """Days before ``day`` whose parts the views of this run read, and that are gone or declared otherwise."""
     read = [
         one

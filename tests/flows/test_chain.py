@@ -26,6 +26,7 @@ from features.schemas import samples
 from flows import report
 from flows.cli import main
 from flows.house import House
+from flows.plan_report import plan
 from flows.request import Request
 from flows.stages import train, validate
 from flows.stages.encode import encoder_of
@@ -204,7 +205,7 @@ def test_F17_when_a_day_is_trained_anew_all_its_descendants_are_stale(
     shown = capsys.readouterr().out
     assert f"Stale: models that descend from {first}" in shown
     assert f"funnelcast backfill {first} {third}" in shown
-    report.plan(Request(house, ("plain",)), DAYS, as_json=True)
+    plan(Request(house, ("plain",)), DAYS, as_json=True)
     planned = json.loads(capsys.readouterr().out)["days"]
     assert [day.get("stale_since") for day in planned] == [None, first, first]
 
