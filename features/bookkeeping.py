@@ -109,7 +109,8 @@ METRICS = Table(
     columns={
         "dt": "Logical date of the rows (of the run in which their labels became final).",
         "line": _LINE,
-        "model_version": "Version that was evaluated: the one trained up to the day before.",
+        "model_version": "Version that was evaluated: the one trained up to the day before; of conversions "
+        "that a line reads while they may still come, the newest that had read none of these rows.",
         "objective": "What was predicted.",
         "space": "impressions: joint probability, or value per impression, all rows; given_X: conditional, "
         "rows where X happened; conditional_over_impressions: conditional probability, all rows.",

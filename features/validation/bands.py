@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from features.tables import Table
 
-Rule = Literal["volume", "copies", "nulls", "constant", "positives", "unknown", "drift"]
+Rule = Literal["volume", "copies", "nulls", "constant", "positives", "unknown", "withheld", "drift"]
 #: What a figure is held to, by rule: a multiple of the usual value, a distance above it, or a limit as it is.
 _AGAINST: dict[Rule, Literal["multiple", "distance", "limit"]] = {
     "volume": "multiple",
@@ -27,6 +27,7 @@ _AGAINST: dict[Rule, Literal["multiple", "distance", "limit"]] = {
     "constant": "distance",
     "positives": "multiple",
     "unknown": "limit",
+    "withheld": "limit",
     "drift": "limit",
 }
 RULES: tuple[str, ...] = tuple(_AGAINST)
@@ -69,8 +70,9 @@ QUALITY = Table(
         "rule": "volume: rows of a delivery without copies and refused rows; copies: share of copies among "
         "delivered rows; nulls: share of nulls; constant: 1 if a column has one value or none; positives: "
         "rate of an objective among rows of its space whose label is final; unknown: share of values that "
-        "the id maps of the day before do not know; drift: population stability index.",
-        "column": "Column or objective; empty where the figure is of the whole table.",
+        "the id maps of the day before do not know; withheld: share of impressions of this and "
+        "the days before that a change of a history came too late for; drift: population stability index.",
+        "column": "Column, objective or view; empty where the figure is of the whole table.",
         "level": "warn, or block: no model is trained and nothing is published.",
         "value": "The figure; null where there is no row to tell it.",
         "usual": "Median of the figure on the days before; null without a baseline.",
@@ -93,7 +95,7 @@ class Band:
         level: ``warn`` names it; with ``block``, the day is neither learned nor published.
         low: least multiple of the usual value (volume, positives).
         high: greatest multiple; of nulls and constant, greatest distance above the usual value; of copies,
-            unknown and drift, greatest value.
+            unknown, withheld and drift, greatest value.
         of: sources, columns or objectives that it is for; empty: all.
         days: how many days before are looked at.
         least: how many of them must have the figure.
@@ -136,6 +138,7 @@ BANDS = (
     Band(rule="constant", level="warn", high=0.5),
     Band(rule="positives", level="warn", low=0.5, high=2.0),
     Band(rule="unknown", level="warn", high=0.2),
+    Band(rule="withheld", level="warn", high=0.2, least=0),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -11,10 +11,13 @@ from features.bookkeeping import ID_MAPS
 from features.errors import BlockedDay
 from features.fingerprint import fingerprint
 from features.generation import Generation
+from features.scenario import Source
 from features.schemas import events, samples, scores
 from features.validation.bands import FIGURES, QUALITY, judged, name
 from features.validation.drift import DRIFT
 from features.validation.figures import frame, of_columns, of_ids, of_objective
+from features.view import History
+from features.withheld import withheld
 from flows.house import House
 from flows.overrides import overridden
 from flows.stages.keep import keep
@@ -26,6 +29,7 @@ from flows.stages.unlearned import is_empty, settled_on
 STAGE = "validate"
 _CODE = (
     "features/validation",
+    "features/withheld.py",
     "flows/stages/quality.py",
     "flows/stages/unlearned.py",
     "flows/stages/validate.py",
@@ -47,6 +51,10 @@ def plan_quality(house: House, day: date) -> Plan:
         (ID_MAPS.name, _id_maps(house, day)),
         *((QUALITY.name, store.generation(QUALITY, earlier)) for earlier in _before(house, day)),
     ]
+    histories = [view.source.source for view in scenario.views if isinstance(view.source, History)]
+    shown = {known for name in histories for known in _shown(house, day, scenario.source(name))}
+    impressions = events(scenario.impressions)
+    found += [(impressions.name, store.generation(impressions, known)) for known in shown]
     inputs |= {f"{table} {g.partition.day}": g.key for table, g in found if g is not None}
     inputs |= {
         "bands": fingerprint(list(scenario.bands)),
@@ -125,6 +133,8 @@ def _figures(house: House, day: date, part: Part) -> Iterator[pl.DataFrame]:
         known = house.store.scan(ID_MAPS, [maps.partition.day])
         needed = ["vocabulary", "id_int", "id_text", "row"]
         yield of_ids(table, scenario.features, part(day), known.select(needed).collect())
+    if "withheld" in asked:
+        yield frame(_withheld(house, day))
     if "drift" in asked:
         shifts = house.store.scan(DRIFT, [day]).collect()
         yield frame(
@@ -141,6 +151,24 @@ def _deliveries(house: House, day: date) -> Iterator[tuple[str, str, str, float 
             assert isinstance(delivered, int) and isinstance(copies, int)  # noqa: S101, PT018 - read records them
             yield source.table, "volume", "", float(found.rows), found.rows
             yield source.table, "copies", "", copies / delivered if delivered else None, delivered
+
+
+def _withheld(house: House, day: date) -> Iterator[tuple[str, str, str, float | None, int]]:
+    """Of every history, the share of impressions that the day's changes came too late for."""
+    scenario, store = house.scenario, house.store
+    for view in scenario.views:
+        if isinstance(view.source, History):
+            log = scenario.source(view.source.source)
+            shown = store.scan(events(scenario.impressions), _shown(house, day, log))
+            late = withheld(view, store.scan(events(log), [day]), shown).height
+            rows = int(shown.select(pl.col("impression_id").n_unique()).collect().item())
+            yield log.table, "withheld", view.name, late / rows if rows else None, rows
+
+
+def _shown(house: House, day: date, log: Source) -> list[date]:
+    """Days of arrival of the impressions that a change may be about that is delivered on the day."""
+    there = house.store.days(events(house.scenario.impressions))
+    return [known for known in there if day - timedelta(days=log.late_days) <= known <= day]
 
 
 def _settled(house: House, day: date) -> dict[str, date | None]:

@@ -21,9 +21,10 @@ from features.bookkeeping import QUARANTINE
 from features.calendar import day_end, day_of, day_start
 from features.scenarios.shop import SCENARIO
 from features.schemas import events, samples, view
+from features.validation.bands import QUALITY
 from flows.house import House
 from flows.settings import Settings
-from flows.stages import read, sample
+from flows.stages import read, sample, validate
 from flows.stages import view as views
 from flows.stages.record import StageRecord
 
@@ -146,6 +147,24 @@ def test_F40_F41_F42_orphans_are_counted_exactly_as_planted(walk: Walk) -> None:
     # Two clicks of every day, and from the third day on a purchase fifty hours after its click.
     assert [walk.truth.beyond["click", day] for day in DAYS] == [2] * 5
     assert [walk.truth.beyond["conversion", day] for day in DAYS] == [0, 0, 1, 1, 1]
+
+
+def test_F55_a_price_that_is_known_only_after_an_impression_is_kept_from_it_and_counted(walk: Walk) -> None:
+    seen = dict(walk.samples[DAYS[-1]].select("impression_id", "current_price_cents").rows())
+    for before, day in pairwise(DAYS):
+        starts = day_start(day, ZONE)
+        late = [p for p in walk.truth.prices if p.arrives == day and day_of(p.at, ZONE) == before]
+        shown = [e for e in exposures(walk, day) if e.arrives in (before, day)]
+        kept_from = {e.id: p.cents for p in late for e in shown if e.item == p.item and p.at <= e.at < starts}
+        validate.run(walk.house, day, ())
+        found = walk.house.store.scan(QUALITY, [day]).filter(rule="withheld").collect()
+        (row,) = found.rows(named=True)
+        assert (row["table"], row["column"], row["rows"]) == ("events/price", "item_price", len(shown))
+        assert round(row["value"] * row["rows"]) == len(kept_from)
+        # It was excluded: until the correction was known, the wrong price was the price.
+        assert {seen[i] for i, cents in kept_from.items() if cents == 999} <= {9_999}
+        if day == DAYS[1]:
+            assert len(kept_from) > 1
 
 
 def labels_by_hand(walk: Walk, as_of: date) -> Told:
