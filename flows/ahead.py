@@ -4,7 +4,8 @@ What a day's events and views hold depends on what had arrived, not on any model
 the days before. Three things keep an order, and each is a chain of its own here: deliveries of a source that
 may repeat rows of the day before; snapshots of a view that goes on from its last one; and a day itself, read
 before it is rolled up, rolled up before it is viewed. What is made is made by the stages' own functions,
-under the same keys, so the days that then come in order find it, byte for byte as they would have made it.
+under the same keys, so the days that then come in order find it, byte for byte as they would have made it;
+only the ledger tells of it as of what was there already, without its seconds.
 
 Threads serve: DuckDB, Polars and Delta do the work outside the interpreter's lock.
 """

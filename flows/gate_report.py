@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows import recipes
 from flows.stages.decisions import Entry, decision_of, entries
 from flows.stages.standing import standing_after
 from flows.stages.version import Version, version_of
@@ -20,10 +21,17 @@ SHORT = 8
 
 @dataclass(frozen=True)
 class Judged:
-    """The decision about a day's version of a line, and what stands after it."""
+    """The decision about a day's version of a line, and what stands after it.
+
+    Attributes:
+        entry: the decision.
+        stands: the version; ``None`` if none does.
+        refused: whether nothing is published for the next day because of it.
+    """
 
     entry: Entry
     stands: Version | None
+    refused: bool
 
     @property
     def own(self) -> bool:
@@ -39,6 +47,7 @@ class Judged:
             "decision": self.entry.decision,
             "decided_by": self.entry.decided_by,
             "reason": self.entry.reason,
+            "refused": self.refused,
             "stands": None
             if self.stands is None
             else {"version": self.stands.version, "day": self.stands.day},
@@ -52,8 +61,9 @@ class Judged:
             told = f"{told} (by {entry.decided_by})"
         if self.own:
             return told
-        if self.stands is None:
-            return f"{told}; no version stands, nothing scores {after}"
+        if self.stands is None or self.refused:
+            stays = "no version stands" if self.stands is None else f"{self.stands.day} stands"
+            return f"{told}; {stays}, nothing is published for {after}"
         return f"{told}; {after} is scored with {self.stands.version[:SHORT]} of {self.stands.day}"
 
 
@@ -63,8 +73,12 @@ def judged(house: House, days: Iterable[dt.date], lines: Sequence[str]) -> Itera
         for line in lines:
             version = version_of(house, line, day)
             entry = None if version is None else decision_of(entries(house, line, day), version.version)
-            if entry is not None:
-                yield Judged(entry, standing_after(house, line, day))
+            if entry is None:
+                continue
+            stands = standing_after(house, line, day)
+            out = not entry.by_hand and entry.decision != "promoted"
+            refused = out and (stands is None or recipes.get(house.scenario.name, line).gate.refuse)
+            yield Judged(entry, stands, refused)
 
 
 def newest(house: House, days: Sequence[dt.date], lines: Sequence[str]) -> list[Judged]:

@@ -8,7 +8,7 @@ from datetime import date
 from features.errors import BadWarehouse, FunnelcastError, MissingStage
 from flows import recipes
 from flows.house import House
-from flows.stages import read, sample, train, view
+from flows.stages import gate, read, sample, score, train, view
 from flows.stages.encode import plan_id_maps
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Plan
@@ -57,6 +57,10 @@ def _plans(house: House, day: date, stage: str, lines: tuple[str, ...]) -> Itera
         yield maps
         for name in lines:
             yield train.plan_model(house, day, recipes.get(scenario.name, name), maps.key)
+    elif stage == gate.STAGE:
+        yield from (gate.plan_gate(house, day, recipes.get(scenario.name, name)) for name in lines)
+    elif stage == score.STAGE:
+        yield from (score.plan_scores(house, day, name) for name in lines)
 
 
 def _differs(house: House, plan: Plan) -> str:

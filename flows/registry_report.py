@@ -16,6 +16,7 @@ from features.errors import UsageError
 from features.feature_set import FeatureSet
 from flows import registry_json
 from flows.feature_sets import Trained, of_line, of_version
+from flows.harmless import harmless
 from flows.house import House
 from flows.registry import Entry, entries, stale_of
 from flows.stale import rebuild_command
@@ -205,4 +206,4 @@ def _table(title: str | None, *headings: str) -> Table:
 
 def _say(line: str) -> None:
     """A line that may hold commands and patterns to copy: never wrapped, coloured or read as markup."""
-    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    Console().print(harmless(line, lines=True), soft_wrap=True, highlight=False, markup=False)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.harmless import json_line
+from flows.harmless import harmless, json_line
 from flows.query import Answer, as_text, ask, exists, relative
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _records(found: Answer) -> list[dict[str, Any]]:
 
 def _say(line: str) -> None:
     """A line that may hold paths and commands to copy: never wrapped, coloured or read as markup."""
-    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    Console().print(harmless(line, lines=True), soft_wrap=True, highlight=False, markup=False)
 
 
 def _dump(value: object) -> None:

@@ -20,6 +20,7 @@ from flows.recipes import Recipe
 from flows.stages.decisions import THE_GATE, Entry, decision_of, enter, entries
 from flows.stages.judged import evidence, judged_days
 from flows.stages.keep import keep
+from flows.stages.publish import refresh_catalogue
 from flows.stages.record import StageRecord
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, now
@@ -45,6 +46,7 @@ _CODE = (
     "flows/limits.py",
     "flows/stages/gate.py",
     "flows/stages/judged.py",
+    "flows/stages/unlearned.py",
     "models/metrics",
     "models/score.py",
     *_READS,
@@ -186,21 +188,22 @@ def _tell(record: StageRecord) -> None:
 
 
 def _refuse(house: House, day: date, chosen: list[Recipe]) -> None:
-    blocked = []
+    blocked = {}
     for recipe in chosen:
         version, stands = _version(house, day, recipe.name), standing_after(house, recipe.name, day)
         entry = decision_of(entries(house, recipe.name, day), version.version)
-        if entry is not None and not entry.by_hand and entry.decision != "promoted":
-            if stands is None:
-                blocked.append(f"{recipe.name} {entry.decision} ({entry.reason}), no version stood before it")
-            elif recipe.gate.refuse:
-                blocked.append(f"{recipe.name} {entry.decision} ({entry.reason}), {stands.day} stays")
+        if entry is None or entry.by_hand or entry.decision == "promoted":
+            continue
+        if stands is None or recipe.gate.refuse:
+            stays = "no version stood before it" if stands is None else f"{stands.day} stays"
+            blocked[recipe.name] = f"{recipe.name} {entry.decision} ({entry.reason}), {stays}"
     if blocked:
-        names = [recipe.name for recipe in chosen if any(b.startswith(f"{recipe.name} ") for b in blocked)]
+        refresh_catalogue(house)  # the run ends here, and one wants to ask the table which check failed
+        line = next(iter(blocked))
         raise GateBlocked(
             f"gate of {day}",
-            f"{'; '.join(blocked)}; nothing is published for {day + timedelta(days=1)}",
-            f"correct the cause and run {day} again, or: funnelcast promote {names[0]} --day {day}",
+            f"{'; '.join(blocked.values())}; nothing is published for {day + timedelta(days=1)}",
+            f"correct the cause and run {day} again, or: funnelcast promote {line} --day {day} --reason ...",
         )
 
 

@@ -31,6 +31,7 @@ from flows.limits import Gate
 from flows.recipes import Recipe
 from flows.stages.encode import encoder_of
 from flows.stages.train import sample_days
+from flows.stages.unlearned import taught, untaught
 from flows.stages.version import Version, load
 from models.line import Line
 from models.metrics import auc, log_loss, pcoc, rmse
@@ -106,7 +107,7 @@ def evidence(
         if found is None:
             continue
         rows += len(found.y_NK)
-        wrong = _offenders(funnel, found.challenger)
+        wrong = offenders_of(funnel, found.challenger)
         offenders += wrong
         if not wrong:
             parts += _parts(funnel, over, found)
@@ -123,7 +124,8 @@ def _rows(
     house: House, day: date, champion: Version | None, after: datetime, until: datetime
 ) -> pl.LazyFrame:
     known = house.store.scan(samples(house.scenario), judged_days(house, day, champion)).drop("dt")
-    return fresh_rows(known, house.scenario, after, until)
+    # What was not learned because its positives are missing is no evidence of anybody either.
+    return taught(house, fresh_rows(known, house.scenario, after, until), untaught(house, day))
 
 
 def _scored(house: House, ours: _Side, theirs: _Side | None, rows: pl.LazyFrame, most: int) -> _Scored | None:
@@ -153,8 +155,13 @@ def _scored(house: House, ours: _Side, theirs: _Side | None, rows: pl.LazyFrame,
     )
 
 
-def _offenders(funnel: Funnel, scores: Mapping[str, np.ndarray]) -> int:
-    """Rows with an impossible number: the promises of the published table, before anything is published."""
+def offenders_of(funnel: Funnel, scores: Mapping[str, np.ndarray]) -> int:
+    """Rows with an impossible number: the promises of the published table, before anything is published.
+
+    Args:
+        funnel: the objectives.
+        scores: by score column, of shape (N,).
+    """
     wrong_N = np.zeros(len(next(iter(scores.values()))), dtype=np.bool_)
     joint = {column.objective: column for column in funnel.score_columns if column.joint}
     for column in funnel.score_columns:

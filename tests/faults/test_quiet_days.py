@@ -17,6 +17,7 @@ from fault_house import FIRST, LINES, SECOND, delivery, open_house, published, r
 
 from features.bookkeeping import METRICS, MODELS, RUNS
 from features.funnel import Funnel
+from features.promotion import GATE
 from features.scenario import Scenario
 from features.scenarios.shop import EXPOSURE, FUNNEL, SCENARIO
 from features.schemas import events, samples, scores
@@ -130,6 +131,16 @@ def test_F45_where_nobody_buys_clicks_are_learned_purchases_are_not_and_their_au
     assert f"esmm of {SECOND}: not learned, no label is positive: conversion of {SECOND}" in warned
     assert any(line.startswith(f"{SECOND}: positives.conversion: 0, expected 0.") for line in warned)
     assert house.store.days(scores(SCENARIO))[-1] == THIRD
+
+
+def test_the_gate_measures_no_label_that_was_not_learned(
+    nobody_buys: tuple[House, tuple[StageRecord, ...], list[str]],
+) -> None:
+    house, records, _ = nobody_buys
+    told = house.store.scan(GATE, [SECOND]).filter(check="auc_drop", over="fresh", slice="all").collect()
+    (model,) = (r for r in records if r.table == MODELS.name)
+    per_impression = told.filter(space="impressions")
+    assert dict(per_impression.select("objective", "rows").rows()) == model.notes["trained"]
 
 
 def test_F45_where_nobody_clicks_nothing_of_the_day_is_learned_and_it_completes(

@@ -30,8 +30,12 @@ from features.schemas import samples, scores
 from flows import cli, recipes, report
 from flows.by_hand import promote, rollback
 from flows.diff import difference
+from flows.gate_report import judged as told_of
+from flows.gate_report import worth_telling
 from flows.house import House
 from flows.limits import Gate, Limit, Limits
+from flows.query import ask
+from flows.reasons import reason
 from flows.recipes import Recipe
 from flows.request import Request
 from flows.stages import calibrate, gate, publish, score, train
@@ -225,6 +229,7 @@ def test_other_limits_judge_anew_and_train_nothing(
     offer(monkeypatch, "closed", partial(made, "closed", Gate()))
     assert not train.pending(house, SECOND, ("closed",))
     assert gate.pending(house, SECOND, ("closed",))
+    assert reason(house, SECOND, (gate.STAGE,), ("closed",)) == "gate: gate of closed is from another limits"
     gate.run(house, SECOND, ("closed",))
     assert decided(house, "closed")[1:3] == [(SECOND, "rejected"), (SECOND, "promoted")]
     assert standing_after(house, "closed", SECOND) == version(house, "closed", SECOND)
@@ -248,6 +253,8 @@ def test_after_a_rollback_the_next_day_is_scored_with_the_version_that_was_resto
     assert not train.pending(house, THIRD, ("open",))  # what is finished stays
     assert not gate.pending(house, THIRD, ("open",))
     assert publish.pending(house, THIRD, ("open",))
+    why = reason(house, THIRD, (score.STAGE, publish.STAGE), ("open",))
+    assert why.startswith("score: scores of open is from another model")
     (scored,) = (record for record in score.run(house, THIRD, ("open",)) if record.part == "open")
     publish.run(house, THIRD, ("open",))
     assert scored.notes == {"model_of": str(SECOND)}
@@ -319,6 +326,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
     with pytest.raises(GateBlocked, match=told) as blocked:
         judge(house, FOURTH, ("open",))
     assert blocked.value.exit_code == 3
+    asked = ask(house, f"SELECT DISTINCT over FROM gate WHERE outcome = 'failed' AND dt = DATE '{FOURTH}'")
+    assert asked.rows == [("earlier",)]  # though the run did not come to its end
     # The rows that it has just learned do not tell: it is better there than who did not learn them.
     told = checks(house, FOURTH, "open").filter(objective="click", slice="all")
     assert set(told.filter(outcome="failed")["over"]) == {"earlier"}
@@ -327,6 +336,8 @@ def test_F54_a_day_of_wrong_labels_is_kept_out_and_with_refuse_nothing_is_publis
         gate.run(house, FOURTH, ("open",))
     assert house.store.snapshot(scores(SCENARIO)) == before
     assert decided(house, "open")[-1] == (FOURTH, "rejected")
+    (line,) = worth_telling(told_of(house, [FOURTH], ["open"]))
+    assert line.endswith(f"; {THIRD} stands, nothing is published for {FOURTH + timedelta(days=1)}")
 
     offer(monkeypatch, "open", partial(made, "open"))  # without refuse: the champion scores
     assert not gate.pending(house, FOURTH, ("open",))

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from features.errors import UsageError
+from features.scenarios.shop import SCENARIO
 from flows.gate import EARLIER, FRESH, Check, Evidence, Numbers, Part, decide, judge, reason
 from flows.limits import Gate, Limit, Limits
-from flows.stages.judged import shift
+from flows.stages.judged import offenders_of, shift
 
+FUNNEL = SCENARIO.funnel
 GOOD = Numbers(auc=0.75, loss=0.5, pcoc=1.0)
 CLICK = Part(
     over=FRESH, objective="click", space="impressions", rows=10_000, positives=2_000,
@@ -193,6 +195,18 @@ def test_a_failed_check_is_told_with_its_number_and_its_limit() -> None:
 def test_a_limit_that_nothing_breaks_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match="no limit"):
         Limit(fail=wrong)
+
+
+def test_a_row_with_an_impossible_number_is_counted_once() -> None:
+    """Of five: one is well, one lacks a number, two are no probabilities, one is above its parent."""
+    scores = {
+        "pctr": np.array([0.5, math.nan, 1.25, 0.5, 0.25]),
+        "pcvr": np.array([0.5, math.nan, 0.5, -0.25, 1.0]),
+        "pctcvr": np.array([0.25, 0.25, 0.25, 0.25, 0.375]),
+    }
+    assert {column.name for column in FUNNEL.score_columns} == set(scores)
+    assert offenders_of(FUNNEL, scores) == 4
+    assert offenders_of(FUNNEL, {name: values[:1] for name, values in scores.items()}) == 0
 
 
 def test_the_shift_of_scores_is_the_index_over_the_deciles_of_the_champion() -> None:

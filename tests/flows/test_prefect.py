@@ -134,6 +134,7 @@ def test_an_embedded_session_keeps_history_and_leaves_no_process(
 ) -> None:
     """Real tasks on the real API: a retry, a data error that is not retried, and 40 task runs in the end."""
     from prefect import flow
+    from prefect.settings import PREFECT_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
 
     from flows import tasks
     from flows.day import Stage
@@ -163,7 +164,8 @@ def test_an_embedded_session_keeps_history_and_leaves_no_process(
         return "not reached"
 
     monkeypatch.setenv("FUNNELCAST_WAREHOUSE", str(warehouse))
-    with pytest.raises(SchemaDrift, match="ask the sender"), embedded.session(warehouse):
+    keeping = temporary_settings({PREFECT_RESULTS_PERSIST_BY_DEFAULT: True})  # a user's default is not ours
+    with pytest.raises(SchemaDrift, match="ask the sender"), embedded.session(warehouse), keeping:
         forty()
     assert attempts == ["flaky"] * 41 + ["broken"]
     states = history(warehouse, "SELECT state_type, run_count FROM task_run ORDER BY start_time")

@@ -19,11 +19,12 @@ from features.batches import fresh_rows
 from features.bookkeeping import METRICS, MODELS
 from features.errors import BadWarehouse
 from features.funnel import Objective
+from features.promotion import GATE
 from features.scenarios.shop import SCENARIO
 from features.schemas import samples, scores
 from flows.house import House
 from flows.recipes import Recipe, shop
-from flows.stages import calibrate, publish, read, sample, score, train
+from flows.stages import calibrate, gate, publish, read, sample, score, train
 from flows.stages import view as views
 from flows.stages.encode import encoder_of
 from flows.stages.version import load, version_of
@@ -83,6 +84,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
                 views,
                 sample,
                 train,
+                gate,
                 calibrate,
                 *((score, publish) if day == DAYS[-1] else ()),
             ):
@@ -95,6 +97,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 def spent(rows: pl.DataFrame, name: str = "spend") -> np.ndarray:
     return rows[f"v_{name}"].to_numpy().astype(np.float64) / 100
+
+
+def test_the_gate_holds_values_to_the_error_that_the_model_before_was_evaluated_with(ran: Ran) -> None:
+    told = (
+        ran.house.store.scan(GATE, [DAYS[1]], line="valued").filter(check="rmse_rise", over="fresh").collect()
+    )
+    metrics = ran.house.store.scan(METRICS, [DAYS[1]], line="valued").collect()
+    own = metrics.filter(metric="rmse", slice="all", space="impressions")
+    assert dict(told.select("objective", "champion_value").rows()) == dict(
+        own.select("objective", "value").rows()
+    )
+    rise = told["value"] / told["champion_value"] - 1
+    assert told["measured"].to_list() == pytest.approx(rise.to_list())
+    assert told["warn_limit"].to_list() == [0.005, 0.005]
 
 
 def test_samples_hold_the_value_of_what_was_bought_after_a_click(ran: Ran) -> None:

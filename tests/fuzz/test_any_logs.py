@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import polars as pl
 import pytest
 from fuzz_deliveries import SPOILS, Sound, as_file, schemas, spoiled, told, values, verdict
 from hypothesis import HealthCheck, given, settings
@@ -96,3 +97,20 @@ def test_the_file_that_cannot_be_decoded_is_named_among_others(sound: list[Sound
     ):
         read.read(house, one.source, one.day)
     assert house.store.days(events(one.source)) == []
+
+
+def test_a_tag_that_is_no_number_is_refused_with_its_row_not_with_its_day(
+    sound: list[Sound], tmp_path: Path
+) -> None:
+    """Found by the thousands: DuckDB's cast ended the day in an error of no code."""
+    one = next(one for one in sound if (one.scenario, one.source.name) == ("kuairand", "item"))
+    rows = pl.concat([one.rows.with_columns(pl.col("video_id") + 1000 * n) for n in range(2)])
+    for tag, refused in (("39,", {"BAD_NUMBER": 1}), ("39,x", {"BAD_NUMBER": 1}), (None, {}), ("3,9", {})):
+        spoiled = rows.with_columns(
+            tag=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(tag, pl.String)).otherwise("tag")
+        )
+        root = tmp_path / f"{tag}"
+        (root / "logs").mkdir(parents=True)
+        spoiled.write_parquet(root / "logs" / "video_features_basic_pure.parquet")
+        house = House.open(Settings(warehouse=root / "w", logs={"kuairand": root / "logs"}))
+        assert read.read(house, one.source, one.day)[-1].quarantined == refused, tag

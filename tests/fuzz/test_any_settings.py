@@ -23,7 +23,7 @@ FEW = settings(
     max_examples=100, derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
-MANY = settings(FEW, max_examples=20_000, derandomize=False)
+MANY = settings(FEW, max_examples=5_000, derandomize=False)
 KEYS = [
     *Settings.model_fields,
     "warehous",

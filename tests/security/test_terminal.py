@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from features.errors import SchemaDrift
-from flows import cli, logs, progress, report
+from flows import cli, logs, progress, registry_report, report
 from flows.harmless import harmless, json_line
 from flows.query import Answer
 from flows.stages.record import StageRecord
@@ -153,6 +153,15 @@ def test_no_progress_line_is_taken_for_markup(monkeypatch: pytest.MonkeyPatch) -
         )
     )  # fmt: skip
     assert "\x1b" not in harmless(line)
+
+
+def test_no_sentence_of_a_report_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    for say in (report._say, registry_report._say):
+        for evil in (*EVIL, *MARKUP):
+            say(f"Blocked: {evil}")
+            shown = capsys.readouterr().out
+            assert not OBEYED & set(shown)
+            assert "Blocked: " in shown
 
 
 def test_csv_is_what_the_tables_hold(capsys: pytest.CaptureFixture[str]) -> None:
