@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,12 +15,15 @@ from shop_logs import SCHEMAS, sku, user_id, write_logs
 
 from features.bookkeeping import QUARANTINE
 from features.calendar import day_start
+from features.errors import Busy, CorruptInput
 from features.scenarios.shop import SCENARIO
-from features.schemas import samples, view
+from features.schemas import events, samples, view
 from flows import report
+from flows.ahead import ahead
 from flows.house import House
 from flows.registry import entries
 from flows.request import Request
+from flows.stages import read
 from flows.stages import view as views
 from flows.stages.settle import live
 
@@ -85,6 +89,76 @@ def test_j02_days_in_another_order_and_in_one_go_end_as_those_that_were_run_dail
     for table, files in expected.items():
         assert found[table] == files, table
     assert refused(house).equals(daily.refused[THIRD])
+
+
+def as_daily(daily: Daily, house: House) -> None:
+    """The tables of three days run daily, in names, rows and bytes, and nothing left to do."""
+    assert [pending(house, day) for day in DAYS[:3]] == [[]] * 3
+    found = live_tables(house)
+    for table, files in daily.tables[THIRD].items():
+        assert found[table] == files, table
+    assert refused(house).equals(daily.refused[THIRD])
+
+
+def test_days_read_and_viewed_at_once_end_as_those_that_were_run_daily(daily: Daily, tmp_path: Path) -> None:
+    """First with a file whose pages cannot be decoded: its day, and all after it, are left to their turn."""
+    days, house = DAYS[:3], open_house(tmp_path)
+    deliver(daily.logs, house.logs, days)
+    file = house.logs / "click" / f"dt={THIRD}" / "part-0.parquet"
+    good, broken = file.read_bytes(), bytearray(file.read_bytes())
+    broken[30:60] = bytes(30)
+    file.write_bytes(broken)
+    assert ahead(house, days, 3) == (FIRST, SECOND)
+    for declared in SCENARIO.views:  # no snapshot counts less than what had arrived
+        assert house.store.days(view(declared, SCENARIO)) == days
+    with pytest.raises(CorruptInput, match=rf"click/dt={THIRD}/part-0\.parquet"):
+        read.run(house, THIRD, ())
+    file.write_bytes(good)
+    with house.store.lease("run"), pytest.raises(Busy):
+        ahead(house, days, 2)
+    assert ahead(house, days, 3) == tuple(days)
+    assert not any(stage.pending(house, day, ()) for stage in (read, views) for day in days)
+    assert house.store.days(SAMPLES) == []
+    backfill(house, days)
+    as_daily(daily, house)
+
+
+def test_a_file_that_is_not_as_agreed_stops_days_at_once_before_they_are_read(
+    daily: Daily, tmp_path: Path
+) -> None:
+    house = open_house(tmp_path)
+    deliver(daily.logs, house.logs, [FIRST, SECOND])
+    (house.logs / "item" / f"dt={FIRST}" / "part-0.parquet").write_bytes(b"no Parquet")
+    assert ahead(house, [FIRST, SECOND], 2) == ()
+    assert house.store.days(events(SCENARIO.impressions)) == []
+
+
+def walk(root: Path) -> None:
+    """What the process does that is killed."""
+    house = open_house(root)
+    ahead(house, DAYS[:3], 2)
+    backfill(house, DAYS[:3])
+
+
+@pytest.mark.slow
+def test_days_at_once_that_are_killed_at_any_moment_go_on_and_end_the_same(
+    daily: Daily, tmp_path: Path
+) -> None:
+    house, alive = open_house(tmp_path), 0.5
+    deliver(daily.logs, house.logs, DAYS[:3])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deltalake", "duckdb", "numpy", "polars", "pyarrow.parquet"])
+    while True:
+        process = context.Process(target=walk, args=(tmp_path,))
+        process.start()
+        process.join(alive)
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        alive *= 1.5
+    assert process.exitcode == 0
+    as_daily(daily, house)
 
 
 def late_file(house: House) -> None:
