@@ -43,6 +43,7 @@ from flows.house import House
 from flows.recipes import Recipe
 from flows.settings import Settings
 from flows.stages.passes import Lesson, learn
+from flows.stages.train import sample_days
 from flows.stages.version import load
 from models.line import Line
 from models.score import score_arrays
@@ -90,7 +91,8 @@ class Truth:
 
 def lesson(house: House, recipe: Recipe, first: date, last: date) -> Lesson:
     """What became final on the days from ``first`` to ``last``, with the ids known after the last."""
-    known = house.store.scan(samples(house.scenario)).drop("dt")
+    days = sample_days(house, last, house.day_start(first))  # those that the stage reads
+    known = house.store.scan(samples(house.scenario), days).drop("dt")
     rows = fresh_rows(known, house.scenario, house.day_start(first), house.watermark(last))
     return Lesson(
         scenario=house.scenario, recipe=recipe, day=last, rows=rows, encoder=encoder_after(house, last)
