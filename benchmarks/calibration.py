@@ -2,28 +2,27 @@
 
     python benchmarks/calibration.py [--scenario kuairand] [--line esmm] [--days N] [--warehouse FOLDER]
 
-The days are run where the warehouse lacks them. The rows of every day are then scored by the version before
-it, and calibrated by what was known the day before, in four ways:
+Days of which the warehouse has no version of the line are run. The rows of every day are then scored by the
+version before it, and calibrated by what was known the day before, in four ways:
 
 * ``raw``: as the model says;
-* ``published``: by the table ``calibrators``, which is what ``scores`` has;
-* ``always``: the same methods, fitted to the same days, published without having to prove themselves;
-* ``platt``: as ``always``, but two numbers however many positives there are.
+* ``published``: by the default setting, ``Calibration()``;
+* ``always``: the same curves, all of their correction;
+* ``three days``: as ``always``, fitted to three days in place of seven.
 
 ``pctcvr`` has a fifth: ``product``, the published ``pctr_cal * pcvr_cal``.
 
 ``level`` is the mean over days of ``|ln PCOC|``: 0.10 is 10 % off on an average day. Log loss and ECE are
-means over days. The first two evaluated days have no published curve and are left out.
+means over days. The first two days with positives are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -31,14 +30,13 @@ import numpy as np
 from quality import line_scores, rows_of
 
 from features.batches import targets
+from features.bookkeeping import MODELS
 from features.schemas import scores
-from flows import recipes
 from flows.day import STAGES, available_days, check_day, close
 from flows.house import House
 from flows.settings import Settings
-from flows.stages.calibrate import calibrator_of
 from flows.stages.record import StageRecord
-from models.calibration import Bins, Calibration, Curve
+from models.calibration import Bins, Calibration
 from models.calibration.identity import identity
 from models.calibration.isotonic import isotonic
 from models.calibration.platt import platt
@@ -47,7 +45,6 @@ from models.metrics import ece, log_loss, pcoc
 from models.metrics.spaces import spaces
 
 Rows = tuple[np.ndarray, np.ndarray]
-Fit = Callable[[Bins], Curve]
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,12 @@ class Day:
 
 
 def run_days(house: House, days: Sequence[date], line: str) -> dict[str, float]:
-    """Run what is not done; CPU seconds by stage of the days that were run."""
+    """Run the days that have no version; CPU seconds by stage."""
+    there = house.store.days(MODELS, line=line)
     spent: dict[str, float] = {}
     for day in days:
+        if day in there:
+            continue
         check_day(house, day)
         records: list[StageRecord] = []
         for stage in STAGES:
@@ -76,14 +76,13 @@ def run_days(house: House, days: Sequence[date], line: str) -> dict[str, float]:
 
 def evaluated(house: House, days: Sequence[date], line: str) -> Iterator[Day]:
     """The rows of every day but the first, as the version before it saw them."""
-    funnel, recipe = house.scenario.funnel, recipes.get(house.scenario.name, line)
-    click, conversion = ("pctr", "pcvr"), "pctcvr"
-    for before, day in pairwise(days):
+    funnel, setting = house.scenario.funnel, Calibration()
+    history: dict[str, list[Bins]] = {column.name: [] for column in funnel.probabilities}
+    for day in days[1:]:
         frame = rows_of(house, day)
         said, label = line_scores(house, line, day, frame), targets(frame, house.scenario)
-        known = calibrator_of(house, before, recipe)
-        assert known is not None, f"{line} is not calibrated"
-        twins = calibrated(funnel, known.curves, said)
+        curves = {name: setting.fit(known[-setting.reach :])[0] for name, known in history.items()}
+        twins = calibrated(funnel, curves, said)
         raw: dict[str, Rows] = {}
         shown: dict[str, Rows] = {}
         product: Rows = (np.empty(0), np.empty(0))
@@ -93,35 +92,24 @@ def evaluated(house: House, days: Sequence[date], line: str) -> Iterator[Day]:
             inside, name = space.inside_B, space.column.name
             y = label["y"][inside, space.place]
             raw[name], shown[name] = (y, said[name][inside]), (y, twins[space.column.calibrated][inside])
-            if name == conversion:
-                one, other = (twins[f"{factor}_cal"][inside] for factor in click)
-                product = (y, one * other)
+            if name == "pctcvr":
+                product = (y, twins["pctr_cal"][inside] * twins["pcvr_cal"][inside])
+        for name, rows in raw.items():
+            history[name].append(Bins.of(*rows))
         yield Day(day, raw, shown, product)
 
 
-def chosen(bins: Bins) -> Curve:
-    """The methods of the default setting, without a proof."""
-    setting, events = Calibration(), min(bins.positives, bins.rows - bins.positives)
-    if events < setting.platt_from:
-        return identity(bins)
-    return isotonic(bins) if events >= setting.isotonic_from else platt(bins)
-
-
-def two_numbers(bins: Bins) -> Curve:
-    """Platt scaling wherever there is evidence."""
-    few = min(bins.positives, bins.rows - bins.positives) < Calibration().platt_from
-    return identity(bins) if few else platt(bins)
-
-
-def refitted(days: Sequence[Day], column: str, fit: Fit) -> list[Rows]:
-    """Every day's rows by a curve that is fitted to the days before it, at most three."""
-    found = []
+def whole(days: Sequence[Day], column: str, count: int) -> list[Rows]:
+    """Every day's rows by all the correction of a curve that is fitted to the days before it."""
+    setting, found = Calibration(), []
     for place, day in enumerate(days):
-        bins = Bins.empty()
-        for earlier in days[max(0, place - Calibration().days) : place]:
-            bins = bins.merged(Bins.of(*earlier.raw[column]))
+        bins = Bins.total(Bins.of(*earlier.raw[column]) for earlier in days[max(0, place - count) : place])
+        events = min(bins.positives, bins.rows - bins.positives)
+        curve = identity()
+        if events >= setting.platt_from:
+            curve = isotonic(bins) if events >= setting.isotonic_from else platt(bins)
         y, p = day.raw[column]
-        found.append((y, fit(bins).apply(p)))
+        found.append((y, curve.apply(p)))
     return found
 
 
@@ -150,8 +138,8 @@ def table(days: Sequence[Day], column: str) -> Iterator[str]:
     ways = {
         "raw": [day.raw[column] for day in days],
         "published": [day.published[column] for day in days],
-        "always": refitted(days, column, chosen),
-        "platt": refitted(days, column, two_numbers),
+        "always": whole(days, column, Calibration().days),
+        "three days": whole(days, column, 3),
     }
     if column == "pctcvr":
         ways["product"] = [day.product for day in days]
@@ -165,22 +153,21 @@ def table(days: Sequence[Day], column: str) -> Iterator[str]:
             yield f"| {name} | {means[0]:.4f} | {means[1]:.4f} | {means[2]:.5f} |"
 
 
-def cost(house: House, days: Sequence[date], line: str, spent: Mapping[str, float]) -> Iterator[str]:
+def cost(house: House, days: Sequence[Day], line: str, spent: Mapping[str, float]) -> Iterator[str]:
     """Markdown: CPU seconds of calibration beside those of the days that were just run."""
-    recipe = recipes.get(house.scenario.name, line)
-    known = calibrator_of(house, days[-1], recipe)
-    assert known is not None
-    published = house.store.scan(scores(house.scenario), line=line).collect()
-    raw = {c.name: published[c.name].to_numpy() for c in house.scenario.funnel.probabilities}
+    setting, columns = Calibration(), house.scenario.funnel.probabilities
+    known = {c.name: [Bins.of(*day.raw[c.name]) for day in days[-setting.reach :]] for c in columns}
     begun = time.process_time()
-    calibrated(house.scenario.funnel, known.curves, raw)
+    curves = {name: setting.fit(history)[0] for name, history in known.items()}
+    fitted = time.process_time() - begun
+    published = house.store.scan(scores(house.scenario), line=line).collect()
+    raw = {c.name: published[c.name].to_numpy() for c in columns}
+    begun = time.process_time()
+    calibrated(house.scenario.funnel, curves, raw)
     applied = time.process_time() - begun
-    whole = sum(spent.values())
-    yield f"\n{len(days)} days, {published.height:,} published pairs; CPU s by stage:"
-    yield ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent.items())
-    if spent["train"] > 1:
-        share = (spent["calibrate"] + applied) / whole
-        yield f"fit {spent['calibrate']:.2f} s, apply {applied:.2f} s, of {whole:.1f} s: {share:.1%}"
+    yield f"\nfit of the last day {fitted:.3f} CPU s, apply to {published.height:,} pairs {applied:.2f} CPU s"
+    if spent:
+        yield "CPU s by stage: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in spent.items())
 
 
 def main() -> None:
@@ -197,7 +184,7 @@ def main() -> None:
     found = list(evaluated(house, days, told.line))
     for column in house.scenario.funnel.probabilities:
         print("\n".join(table(found, column.name)))
-    print("\n".join(cost(house, days, told.line, spent)))
+    print("\n".join(cost(house, found, told.line, spent)))
 
 
 if __name__ == "__main__":

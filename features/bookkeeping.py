@@ -173,6 +173,7 @@ CALIBRATORS = Table(
             ("space", pa.string()),
             ("score", pa.string()),
             ("method", pa.string()),
+            ("share", pa.float64()),
             ("raw", pa.list_(pa.float64())),
             ("calibrated", pa.list_(pa.float64())),
             ("days", pa.int32()),
@@ -189,8 +190,9 @@ CALIBRATORS = Table(
         "line": _LINE,
         "calibrator_version": "Hash of the evidence, the recipe's setting and the code; that of the scores.",
         **_SCORE,
-        "method": "isotonic, platt; identity where positives or negatives are too few; withheld where a "
-        "curve of the days before would clearly have harmed the newest day.",
+        "method": "isotonic, platt; identity where positives or negatives, or days to try curves on, are too "
+        "few; withheld where no correction would have been best on those days.",
+        "share": "Share of the fitted correction, in logits, that the curve applies.",
         "raw": "Predicted probabilities at the knots; the curve is a straight line between them, from (0, 0) "
         "before the first and to (1, 1) after the last. No knot: nothing is changed.",
         "calibrated": "What these become.",

@@ -207,7 +207,7 @@ def _prequential(
     rows = (
         house.store.scan(METRICS, line=version["line"])
         .filter(pl.col("metric").is_in(_METRICS), model_version=version["model_version"], slice="all")
-        .filter(pl.col("rows") > 0)
+        .filter(pl.col("rows") > 0, pl.col("space") != "conditional_over_impressions")
         .collect()
     )
     if rows.is_empty():

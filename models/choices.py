@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import re
 from dataclasses import dataclass
+from types import ModuleType
 
 import models
 from models.architecture import Architecture
@@ -33,9 +34,8 @@ _HEAD = """# Models: what a recipe chooses from
 
 A model line is an architecture, a feature interaction, an entire-space method and a balancer; any of one kind
 goes with any of the others, but for policies of `late`, which want ESMM, Masked, Division, Ordered,
-MultiIPW or ESCM2IPS. This page is made from the docstrings, by
-`python -m models.choices > docs/models.md`. They say more: settings, shapes, errors. Sampling policies are in
-`features/sampling/`.
+MultiIPW or ESCM2IPS. A sampling policy goes with the methods that it names. This page is made from the
+docstrings, by `python -m models.choices > docs/models.md`. They say more: settings, shapes, errors.
 """
 
 
@@ -56,10 +56,10 @@ class Choice:
     told: dict[str, str]
 
 
-def concrete(base: type) -> list[type]:
-    """Classes under ``models`` that fulfil a contract, by name."""
+def concrete(base: type, package: ModuleType = models) -> list[type]:
+    """Classes under a package that fulfil a contract, by name."""
     found: set[type] = set()
-    for module in pkgutil.walk_packages(models.__path__, "models."):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(cls, base) and not inspect.isabstract(cls):
                 found.add(cls)
@@ -86,13 +86,19 @@ def describe(cls: type) -> Choice:
 
 def page() -> str:
     """The whole of ``docs/models.md``."""
+    # policies work on tables, which no model imports; only this page asks for them, and by name
+    policies = importlib.import_module("features.sampling")
+    sampling: type = importlib.import_module("features.sampling.base").Sampling
     parts = [_HEAD]
-    for field, decides, base in FAMILIES:
+    for field, decides, base, package in (
+        *((*family, models) for family in FAMILIES),
+        ("sampling", "Which rows an objective learns from, and how often.", sampling, policies),
+    ):
         rows = [
             f"| `{choice.module}.{choice.name}` | {choice.summary} | "
             + " | ".join(choice.told[label].replace("|", r"\|") for label in _LABELS)
             + " |"
-            for choice in map(describe, concrete(base))
+            for choice in map(describe, concrete(base, package))
         ]
         columns = (field, "what it is", "equation", "source", "use it", "cost")
         head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"

@@ -22,8 +22,11 @@ class AMAN(Sampling):
     odds of the own space are divided by 1 + rate * (1 - c) / (c * (1 - p)). It ranks, as in the paper
     that compares with it; it is not calibrated, and its rate of negatives is stated as 1.
 
+    Equation: a row with ``o = 0`` trains ``e(0, pCVR)`` with probability ``rate``.
     Source: Pan et al., One-Class Collaborative Filtering, ICDM 2008; as a baseline with rates of 0.1, 0.2,
     0.5 and 1 in Ma et al., Entire Space Multi-Task Model, SIGIR 2018, section 3.2.
+    Use: as a baseline, for the order alone; with ``Masked``.
+    Cost: ``rate`` of the rows without a click come twice.
 
     Attributes:
         objective: name of an objective that is given another.

@@ -12,7 +12,13 @@ from features.sampling.base import Propensity, Sampling
 
 @dataclass(frozen=True, kw_only=True)
 class Everything(Sampling):
-    """No sampling."""
+    """No sampling.
+
+    Equation: every row trains what its masks say, once.
+    Source: none.
+    Use: as the default.
+    Cost: none.
+    """
 
     def sample(
         self, window: pl.DataFrame, funnel: Funnel, *, seed: int, propensity: Propensity | None = None

@@ -24,9 +24,12 @@ class Unbias(Sampling):
     The propensity is that of the model before this run, as it was published. On the first day of a line
     there is none, and every row is kept.
 
+    Equation: a row with ``o = 1`` trains pCVR with probability ``min(1, floor / pCTR)``.
     Source: Zhang et al., Bid-aware Gradient Descent for Unbiased Learning with Censored Data in Display
     Advertising, KDD 2016; as a baseline with pCTR for the propensity in Ma et al., Entire Space Multi-Task
     Model, SIGIR 2018, section 3.2.
+    Use: as a baseline; with ``Masked``. ``MultiIPW`` weighs what this throws away.
+    Cost: a forward pass of the model before over the rows of the space.
 
     Attributes:
         objective: name of an objective that is given another.

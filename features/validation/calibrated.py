@@ -29,6 +29,7 @@ def knots(draft: Draft, scenario: Scenario, name: str) -> Contract:
     draft.needs(*draft.table.schema.names)
     draft.limit("score", {"check": {"declared": _declared(scenario)}})
     draft.limit("method", {"check": {"known": _among("identity", "withheld", "platt", "isotonic")}})
+    draft.limit("share", {"min": 0.0, "max": 1.0})
     for side in ("raw", "calibrated"):
         whole = pl.concat_list(pl.lit(0.0), side, pl.lit(1.0))
         rises = whole.list.diff(null_behavior="drop").list.min() > 0

@@ -19,10 +19,10 @@ from features.encode import CLIP
 from features.encodings import Dense
 from features.scenario import Scenario, Source
 from features.tables import Table
-from features.validation.bands import OUTCOMES, RULES
 from features.validation.calibrated import evidence, knots, twins
 from features.validation.contract import Contract, Level
 from features.validation.draft import Draft, column
+from features.validation.judgements import completeness, drift, foretold, quality
 from features.view import Attributes, Feature, History, LastEvents
 
 #: Columns of a source that tell who, what and when; no row is one without them.
@@ -195,38 +195,6 @@ def _runs(draft: Draft, scenario: Scenario, name: str) -> Contract:
     return draft.finish()
 
 
-def _completeness(draft: Draft, scenario: Scenario, name: str) -> Contract:
-    del scenario, name
-    draft.needs(*(column for column in draft.table.schema.names if column != "segment"))
-    for edge in ("completeness_from", "completeness_to"):
-        draft.limit(edge, {"min": 0.0, "max": 1.0})
-    draft.rule("age_ascends", pl.col("age_from_hours") <= pl.col("age_to_hours"))
-    return draft.finish("dt", *draft.table.sort_by)
-
-
-def _drift(draft: Draft, scenario: Scenario, name: str) -> Contract:
-    del scenario, name
-    draft.needs(*(column for column in draft.table.schema.names if column != "psi"))
-    draft.limit("psi", {"min": 0.0})
-    return draft.finish("dt", *draft.table.sort_by)
-
-
-def _quality(draft: Draft, scenario: Scenario, name: str) -> Contract:
-    del scenario, name
-    draft.needs("table", "rule", "column", "level", "rows", "reference_days", "outcome")
-    draft.limit("rule", {"check": {"known": lambda column: column.is_in(RULES)}})
-    draft.limit("outcome", {"check": {"known": lambda column: column.is_in(OUTCOMES)}})
-    return draft.finish("dt", *draft.table.sort_by)
-
-
-def _foretold(draft: Draft, scenario: Scenario, name: str) -> Contract:
-    del scenario, name
-    optional = {"segment", "ratio"}
-    draft.needs(*(column for column in draft.table.schema.names if column not in optional))
-    draft.rule("seen_among_positives", pl.col("seen").is_between(0, pl.col("positives")))
-    return draft.finish("dt", *draft.table.sort_by)
-
-
 #: What the ledger says of how a run ended.
 STATES = ("finished", "failed", "interrupted", "skipped", "accepted")
 
@@ -243,10 +211,10 @@ _FAMILIES: Mapping[str, Callable[[Draft, Scenario, str], Contract]] = {
     "calibrators": knots,
     "quarantine": _quarantine,
     "runs": _runs,
-    "completeness": _completeness,
-    "drift_daily": _drift,
-    "quality_daily": _quality,
-    "completeness_daily": _foretold,
+    "completeness": completeness,
+    "drift_daily": drift,
+    "quality_daily": quality,
+    "completeness_daily": foretold,
 }
 
 

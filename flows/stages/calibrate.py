@@ -1,7 +1,7 @@
 """Stage "calibrate": curves that turn the line's scores into rates, from days that were only evaluated.
 
 The evidence of a day is what the version before it predicted of the day's rows, before any version learned
-from them (stage "train"). The run of D fits its curves to the evidence of D and of the days just before it.
+from them (stage "train"). The run of D fits its curves to the evidence of D and of the days before it.
 The scores of D+1 are calibrated by them, and the calibrated metrics of D+1 are measured with them.
 """
 
@@ -109,7 +109,7 @@ def _evidence(house: House, day: date, line: str, calibration: Calibration) -> d
         MissingStage: there is none of the day itself.
     """
     table, found = CALIBRATION, {}
-    for known in days_between(day - timedelta(days=calibration.days - 1), day):
+    for known in days_between(day - timedelta(days=calibration.reach - 1), day):
         generation = house.store.generation(table, known, line=line)
         if generation is not None:
             found[known] = generation
@@ -124,11 +124,11 @@ def _fitted(house: House, plan: Plan, line: str, calibration: Calibration) -> Bu
     days = list(_evidence(house, plan.day, line, calibration))
     known = house.store.scan(CALIBRATION, days, line=line).collect()
     told = []
-    newest = pl.col("dt") == plan.day
     for column in house.scenario.funnel.probabilities:
         own = known.filter(score=column.name)
-        before, latest = _sums(own.filter(~newest)), _sums(own.filter(newest))
-        curve, bins = calibration.fit(before, latest), before.merged(latest)
+        history = [_sums(own.filter(pl.col("dt") == day)) for day in days]
+        curve, share = calibration.fit(history)
+        bins = Bins.total(history[-calibration.days :])
         given = house.scenario.funnel[column.objective].given
         told.append(
             {
@@ -137,9 +137,10 @@ def _fitted(house: House, plan: Plan, line: str, calibration: Calibration) -> Bu
                 "space": "impressions" if column.joint else f"given_{given}",
                 "score": column.name,
                 "method": curve.method,
+                "share": share,
                 "raw": curve.raw_J.tolist(),
                 "calibrated": curve.calibrated_J.tolist(),
-                "days": len(days),
+                "days": len(history[-calibration.days :]),
                 "rows": bins.rows,
                 "positives": bins.positives,
                 "predicted": float(bins.predicted_M.sum()),
@@ -153,7 +154,7 @@ def _fitted(house: House, plan: Plan, line: str, calibration: Calibration) -> Bu
 
 
 def _sums(rows: pl.DataFrame) -> Bins:
-    """Evidence of one score column, days added up."""
+    """Evidence of one score column on a day."""
     place = rows["bin"].to_numpy()
     of_rows, of_positives, predicted = (
         np.bincount(place, rows[name].to_numpy(), COUNT) for name in ("rows", "positives", "predicted")

@@ -42,8 +42,8 @@ class Scored:
 
     Attributes:
         version: what scored them; ``None`` on a line's first day.
-        rows: labels ``y`` and masks ``trains`` (B, K), scores and ``unknown_*`` by name and ``user`` (B,);
-            ``None`` where there is no version, or no row.
+        rows: labels ``y`` and masks ``trains`` (B, K), scores and ``unknown_*`` by name, ``user`` and
+            ``exposed_at`` (B,); ``None`` where there is no version, or no row.
     """
 
     version: Version | None
@@ -73,9 +73,8 @@ def score_rows(house: House, line: Line, version: Version | None, rows: pl.LazyF
         scored = score_arrays(line, arrays)
         unknown = {f"unknown_{key}": mask for key, mask in encoder.unknown_keys(arrays).items()}
         known = {name: scored[name] for name in names}
-        parts.append(
-            {**targets(block, house.scenario), **known, **unknown, "user": block["user_id"].to_numpy()}
-        )
+        keys = {"user": block["user_id"].to_numpy(), "exposed_at": block["exposed_at"].to_numpy()}
+        parts.append({**targets(block, house.scenario), **known, **unknown, **keys})
     if not parts:
         return Scored(version, None)
     return Scored(version, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

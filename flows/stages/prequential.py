@@ -18,6 +18,7 @@ from flows.stages.late import judge, late_objectives, with_unseen
 from flows.stages.per_pass import with_passes
 from flows.stages.record import StageRecord
 from flows.stages.settle import Built, Plan
+from flows.stages.unlearned import spans, untaught
 from flows.stages.version import Version
 from models.line import Line
 
@@ -54,7 +55,8 @@ def judged(
         return with_unseen(house, found, names, other(), calibrator) if names else found
 
     def seen() -> Built:
-        return evidence(house.scenario.funnel, own(), other() if names else None, names)
+        left_out = spans(house, untaught(house, evident.day))
+        return evidence(house.scenario.funnel, own(), other() if names else None, names, left_out)
 
     yield keep(house, metrics, measured)
     yield keep(house, evident, seen)

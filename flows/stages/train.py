@@ -36,7 +36,7 @@ from flows.stages.record import StageRecord
 from flows.stages.replay import replayed
 from flows.stages.sample import plan_sample
 from flows.stages.settle import Built, Plan, code, live, repeated
-from flows.stages.unlearned import taught, untaught
+from flows.stages.unlearned import taught, untaught, untaught_days, untaught_key
 from flows.stages.version import Version, load, parent_of, refuse_other_features
 from models import checkpoint
 from models.line import Line
@@ -106,7 +106,7 @@ def plan_model(house: House, day: date, recipe: Recipe, id_maps_key: str) -> Pla
         "code": code(*_CODE),
         "torch": torch.__version__,
         **late_key(house, day, recipe, _since(house, day, parent)),
-        **({"untaught": canonical(days)} if (days := _untaught(house, day)) else {}),
+        **untaught_key(house, day),
         **_sample_keys(house, day, _replayed_since(house, day, recipe, parent)),
     }
     if parent is None and (giver := giver_of(house, recipe, day)) is not None:
@@ -129,7 +129,8 @@ def plan_metrics(house: House, day: date, recipe: Recipe) -> Plan:
 def plan_evidence(house: House, day: date, recipe: Recipe) -> Plan:
     """What the evidence for calibration depends on: the version before the day, and the day's samples."""
     parent = parent_of(house, recipe.name, day)
-    inputs = {**_judged_by(house, day, recipe, parent), "code": code(*_EVIDENCE, *_READS)}
+    judges = _judged_by(house, day, recipe, parent)
+    inputs = {**judges, **untaught_key(house, day), "code": code(*_EVIDENCE, *_READS)}
     return Plan(stage=STAGE, table=CALIBRATION, day=day, part=recipe.name, inputs=inputs)
 
 
@@ -236,7 +237,7 @@ def _learn(
     notes: dict[str, object] = {"trained": report.trained}
     if read_open := told_open(house, recipe, rows):
         notes["late"] = read_open
-    if left_out := _untaught(house, day):
+    if left_out := untaught_days(house, day):
         notes["untaught"] = left_out
         days = "; ".join(f"{name} of {', '.join(of)}" for name, of in left_out.items())
         log.warning("%s of %s: not learned, no label is positive: %s", recipe.name, day, days)
@@ -260,10 +261,6 @@ _TYPES = {
     "steps": pl.Int64(),
     "parameters": pl.Int64(),
 }
-
-
-def _untaught(house: House, day: date) -> dict[str, list[str]]:
-    return {name: [day.isoformat() for day in days] for name, days in untaught(house, day).items()}
 
 
 def _since(house: House, day: date, parent: Version | None) -> datetime:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from features.calendar import days_between
+from features.fingerprint import canonical
 from features.funnel import Objective
 from features.scenario import Scenario
 from features.schemas import events
@@ -58,6 +59,16 @@ def untaught(house: House, day: date) -> dict[str, list[date]]:
     return found
 
 
+def untaught_days(house: House, day: date) -> dict[str, list[str]]:
+    """The same as text, for the ledger."""
+    return {name: [one.isoformat() for one in days] for name, days in untaught(house, day).items()}
+
+
+def untaught_key(house: House, day: date) -> dict[str, str]:
+    """What a plan says of them; nothing where there are none."""
+    return {"untaught": canonical(days)} if (days := untaught_days(house, day)) else {}
+
+
 def taught(house: House, rows: pl.LazyFrame, left_out: Mapping[str, Iterable[date]]) -> pl.LazyFrame:
     """Training rows that do not train these objectives on these days; rows that then train none are gone.
 
@@ -69,9 +80,16 @@ def taught(house: House, rows: pl.LazyFrame, left_out: Mapping[str, Iterable[dat
     if not left_out:
         return rows
     masks = []
-    for name, days in left_out.items():
-        edges = [(house.day_start(day), house.watermark(day)) for day in days]
+    for name, edges in spans(house, left_out).items():
         shown = pl.any_horizontal(pl.col("exposed_at").is_between(*edge, closed="left") for edge in edges)
         masks.append((pl.col(f"trains_{name}") & ~shown).alias(f"trains_{name}"))
     some = pl.any_horizontal(f"trains_{name}" for name in house.scenario.funnel.names)
     return rows.with_columns(masks).filter(some)
+
+
+def spans(house: House, left_out: Mapping[str, Iterable[date]]) -> dict[str, list[tuple[datetime, datetime]]]:
+    """The instants at which these days begin and end, by objective."""
+    return {
+        name: [(house.day_start(day), house.watermark(day)) for day in days]
+        for name, days in left_out.items()
+    }

@@ -6,7 +6,9 @@ The bins are the same for every objective, day and line, so that days add up: 16
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -53,6 +55,11 @@ class Bins:
             # of no rows, the sum would be of integers
             np.bincount(bin_N, weights=p_N, minlength=COUNT).astype(np.float64),
         )
+
+    @staticmethod
+    def total(parts: Iterable[Bins]) -> Bins:
+        """Sums of all parts."""
+        return reduce(Bins.merged, parts, Bins.empty())
 
     def merged(self, other: Bins) -> Bins:
         """Sums of both."""

@@ -10,8 +10,8 @@ import numpy as np
 from models.calibration.bins import Bins, expit, logit
 from models.metrics.rows import Array
 
-#: Steps of halving after which a root is exact to the last digits.
-_HALVINGS = 52
+#: Steps of halving after which a root is exact to 1e-10.
+_HALVINGS = 36
 #: How far, in logits, a curve may be moved to keep the mean.
 _FARTHEST = 4.0
 
@@ -57,6 +57,20 @@ class Curve:
             return p_N
         knots_J = np.concatenate([[0.0], self.raw_J, [1.0]])
         return np.asarray(np.interp(p_N, knots_J, np.concatenate([[0.0], self.calibrated_J, [1.0]])))
+
+    @staticmethod
+    def unchanged(method: str) -> Curve:
+        """The curve without knots."""
+        return Curve(method, np.empty(0), np.empty(0))
+
+    def shared(self, share: float) -> Curve:
+        """The curve that goes only a share of the way, in logits, from the predicted to the calibrated.
+
+        Args:
+            share: from 0, nothing, to 1, all of it.
+        """
+        raw_J, whole_J = logit(self.raw_J), logit(self.calibrated_J)
+        return Curve(self.method, self.raw_J, expit(raw_J + share * (whole_J - raw_J)))
 
     def centred(self, bins: Bins) -> Curve:
         """The same curve, moved by one number of logits so that it predicts as many positives as there were.

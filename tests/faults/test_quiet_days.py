@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from fault_house import FIRST, LINES, SECOND, delivery, open_house, published, rewrite
 
-from features.bookkeeping import METRICS, MODELS, RUNS
+from features.bookkeeping import CALIBRATION, METRICS, MODELS, RUNS
 from features.funnel import Funnel
 from features.promotion import GATE
 from features.scenario import Scenario
@@ -104,6 +104,12 @@ def losses(house: House, day: object) -> dict[str, float | None]:
     return told
 
 
+def evidence(house: House) -> dict[str, int]:
+    """Rows of the second day that calibration is fitted to, by joint score."""
+    told = house.store.scan(CALIBRATION, [SECOND]).filter(space="impressions").collect()
+    return dict(told.group_by("score").agg(pl.col("rows").sum()).rows())
+
+
 def test_F45_where_nobody_buys_clicks_are_learned_purchases_are_not_and_their_auc_is_undefined(
     nobody_buys: tuple[House, tuple[StageRecord, ...], list[str]],
 ) -> None:
@@ -126,6 +132,7 @@ def test_F45_where_nobody_buys_clicks_are_learned_purchases_are_not_and_their_au
     learned = {"click": final["click"].height, "conversion": final["conversion"].filter(dt=FIRST).height}
     assert model.notes["trained"] == learned
     assert 100 < learned["conversion"] < learned["click"] / 4
+    assert evidence(house) == {"pctr": learned["click"], "pctcvr": learned["conversion"]}
     # Nor will its last hours, whose labels become final in the run after it.
     assert untaught(house, THIRD) == {"conversion": [SECOND]}
     assert f"esmm of {SECOND}: not learned, no label is positive: conversion of {SECOND}" in warned
@@ -156,6 +163,7 @@ def test_F45_where_nobody_clicks_nothing_of_the_day_is_learned_and_it_completes(
     assert metrics(house, "conversion")["impressions", "auc"][0] is None
     learned = {name: rows.filter(dt=FIRST).height for name, rows in newly_final(house).items()}
     assert model.notes["trained"] == learned
+    assert evidence(house) == {"pctr": learned["click"], "pctcvr": learned["conversion"]}
     assert house.store.days(scores(SCENARIO))[-1] == THIRD
 
 

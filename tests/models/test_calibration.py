@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.stats import ttest_rel
 
 from features.funnel import Funnel, Objective
 from models.calibration import Bins, Calibration, Curve
@@ -17,7 +16,6 @@ from models.calibration.bins import COUNT, expit, logit
 from models.calibration.identity import identity
 from models.calibration.isotonic import isotonic, pools
 from models.calibration.platt import LEAST, SPREAD, loss, parameters, platt
-from models.calibration.proof import harm
 from models.calibration.scores import calibrated
 from models.metrics import ece, log_loss, pcoc
 
@@ -161,42 +159,55 @@ def test_bins_count_what_a_loop_counts_and_days_add_up() -> None:
 
 
 def test_evidence_decides_the_method() -> None:
-    chosen = Calibration(platt_from=20, isotonic_from=50)
+    chosen = Calibration(tries=1, platt_from=20, isotonic_from=50)
 
     def told(positives: int, negatives: int) -> Bins:
-        p = np.full(positives + negatives, 0.3)
+        p = np.full(positives + negatives, 0.9)
         return Bins.of(np.arange(len(p)) < positives, p)
 
     def method(positives: int, negatives: int) -> str:
-        return chosen.fit(told(positives, negatives), Bins.empty()).method
+        later = told(positives // 10, negatives // 10)
+        return chosen.fit([told(positives, negatives), Bins.empty(), later])[0].method
 
-    assert method(19, 900) == method(900, 19) == method(0, 0) == "identity"
-    assert method(20, 900) == method(900, 49) == "platt"
-    assert method(50, 900) == method(900, 50) == "isotonic"
-    assert chosen.fit(Bins.empty(), told(900, 900)).method == "identity"  # nothing to prove it on
-    assert chosen.fit(told(20, 60), told(30, 90)).method == "isotonic"
-
-
-def test_harm_is_the_paired_difference_of_the_log_loss_in_standard_errors() -> None:
-    y, p, _ = day(8, 3000, 0.0, 1.0, base=-1.0)
-    curve = platt(Bins.of(*day(9, 3000, 0.3, 1.1, base=-1.0)[:2]))
-    q = curve.apply(p).astype(np.float64)
-    p = p.astype(np.float64)
-    loss_q, loss_p = (-np.where(y == 1, np.log(x), np.log(1 - x)) for x in (q, p))
-    expected = ttest_rel(loss_q, loss_p).statistic
-    assert expected > 2
-    # within a bin all rows are taken to have the mean prediction
-    assert harm(curve, Bins.of(y, p)) == pytest.approx(expected, rel=0.02)
-    assert harm(identity(Bins.empty()), Bins.of(y, p)) == 0
-    assert harm(curve, Bins.empty()) == 0
+    assert method(18, 900) == method(900, 18) == method(0, 0) == "identity"
+    assert method(20, 900) == method(900, 44) == "platt"
+    assert method(46, 900) == method(900, 50) == "isotonic"  # with those of the last day
+    assert chosen.fit([told(900, 900)])[0].method == "identity"  # no later day to try it on
+    assert chosen.fit([Bins.empty(), told(900, 900)])[0].method == "identity"
+    assert chosen.fit([])[0].method == "identity"
 
 
-def test_what_the_model_has_put_right_by_itself_is_not_put_right_again() -> None:
-    newborn = Bins.of(*day(1, 10_000, -1.0, 1.0)[:2])  # over-predicts
-    grown, later = (Bins.of(*day(seed, 6000, 0.0, 1.0)[:2]) for seed in (2, 3))
-    assert Calibration().fit(newborn, grown).method == "withheld"
-    assert Calibration().fit(newborn, Bins.of(*day(4, 10_000, -1.0, 1.0)[:2])).method == "platt"
-    assert Calibration().fit(grown, later).method == "platt"
+def test_the_share_is_the_one_of_least_log_loss_over_later_days_in_a_loop_over_their_rows() -> None:
+    days = [
+        day(seed, 4000, level, 1.0, base=-1.0)[:2] for seed, level in enumerate((0.4, 0.2, 0.3, -0.1, 0.1))
+    ]
+    chosen = Calibration(days=2, proof=3)
+    curve, share = chosen.fit([Bins.of(*one) for one in days])
+    losses = {}
+    for tried in (0, 0.25, 0.5, 0.75, 1):
+        losses[tried] = 0.0
+        for n in (2, 3, 4):
+            y, p = days[n]
+            earlier = platt(Bins.of(*days[n - 2]).merged(Bins.of(*days[n - 1])))
+            if Bins.of(*days[n - 2]).merged(Bins.of(*days[n - 1])).positives >= 1000:
+                earlier = isotonic(Bins.of(*days[n - 2]).merged(Bins.of(*days[n - 1])))
+            z = logit(p.astype(np.float64))
+            q = expit(z + tried * (logit(earlier.exact(p)) - z))
+            losses[tried] -= np.log(np.where(y == 1, q, 1 - q)).sum()
+    assert share == min(losses, key=lambda tried: losses[tried])
+    assert 0 < share < 1
+    whole = isotonic(Bins.of(*days[3]).merged(Bins.of(*days[4])))
+    raw, some, all_of_it = (logit(knots) for knots in (whole.raw_J, curve.calibrated_J, whole.calibrated_J))
+    assert some == pytest.approx(raw + share * (all_of_it - raw), abs=1e-9)
+
+
+def test_what_stays_wrong_is_corrected_in_full_and_what_the_model_puts_right_is_left_alone() -> None:
+    lasting = [Bins.of(*day(seed, 10_000, -1.0, 1.0)[:2]) for seed in range(4)]
+    assert Calibration().fit(lasting)[1] == 1
+    assert Calibration().fit(lasting[:3])[0].method == "identity"  # tried twice only
+    newborn, *grown = (Bins.of(*day(n, 10_000, -1.0 if n == 0 else 0.0, 1.0)[:2]) for n in range(4))
+    curve, share = Calibration().fit([newborn, *grown])
+    assert (curve.method, share) == ("withheld", 0)
 
 
 def test_a_calibrated_joint_never_exceeds_its_parent_down_the_whole_funnel() -> None:
@@ -237,7 +248,7 @@ def test_a_calibrated_joint_never_exceeds_its_parent_down_the_whole_funnel() -> 
 
 def test_without_evidence_a_score_keeps_its_bits() -> None:
     p = np.array([0.0, 1e-30, 0.1, 1 - 2**-24, 1.0], dtype=np.float32)
-    assert (identity(Bins.empty()).apply(p) == p).all()
+    assert (identity().apply(p) == p).all()
 
 
 @pytest.mark.parametrize("raw", [[0.2, 0.2], [0.5, 0.2], [0.0, 0.5], [0.5, 1.0], [0.5, float("nan")]])
@@ -246,7 +257,16 @@ def test_knots_that_do_not_rise_are_refused(raw: list[float]) -> None:
         Curve("isotonic", np.array(raw), np.array([0.1, 0.9]))
 
 
-@pytest.mark.parametrize("wrong", [{"days": 1}, {"platt_from": 0}, {"platt_from": 5, "isotonic_from": 4}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"days": 0},
+        {"tries": 0},
+        {"tries": 3, "proof": 2},
+        {"platt_from": 0},
+        {"platt_from": 5, "isotonic_from": 4},
+    ],
+)
 def test_limits_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="platt_from <= isotonic_from"):
+    with pytest.raises(ValueError, match=r"1 <= (tries|platt_from)"):
         Calibration(**wrong)

@@ -6,6 +6,7 @@ a tensor has no data and cannot meet those of the batch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -81,13 +82,32 @@ def tensors(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: t for part in (batch, batch.reading) for name, t in vars(part).items() if name != "reading"}
 
 
-def test_bfloat16_is_only_used_where_the_device_multiplies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for told, expected in (({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told)
-        assert machine.products_dtype("bfloat16", CPU) == expected
-        assert machine.products_dtype("float32", CPU) == torch.float32
+@pytest.mark.parametrize(
+    ("told", "narrow", "expected"),
+    [
+        ({"avx512_bf16": True}, 0.5, torch.bfloat16),
+        ({"avx512_bf16": True}, 0.9, torch.float32),  # too near for a loaded machine to tell
+        ({"avx512_bf16": True}, 1.7, torch.float32),
+        ({"avx2": True}, 0.5, torch.float32),  # what is emulated is not even measured
+    ],
+)
+def test_bfloat16_is_only_used_where_the_device_is_faster_in_it(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], narrow: float, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
+    seconds = {torch.float32: 1.0, torch.bfloat16: narrow}
+    monkeypatch.setattr(machine, "_seconds", seconds.__getitem__)
+    machine._pays.cache_clear()
+    assert machine.products_dtype("bfloat16", CPU) == expected
+    assert machine.products_dtype("float32", CPU) == torch.float32
+    machine._pays.cache_clear()
     with pytest.raises(ValueError, match="float16"):
         machine.products_dtype("float16", CPU)  # type: ignore[arg-type]
+
+
+def test_a_product_is_timed_in_seconds_of_this_process() -> None:
+    begun = time.process_time()
+    assert 0 < machine._seconds(torch.float32) <= time.process_time() - begun
 
 
 def test_a_prepared_process_has_one_thread_and_leaves_a_setting_of_the_users(
