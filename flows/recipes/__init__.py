@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
 from features import scenarios
 from features.errors import UsageError
+from features.funnel import Funnel
+from features.readings import late
 from features.sampling.base import Sampling
 from features.sampling.everything import Everything
 from flows.limits import Gate
@@ -25,12 +28,17 @@ from models.handover import Handover
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
+from models.late.es_dfm import ESDFM
 from models.late.wait import Wait
 from models.lazy_adam import LazyAdam
 from models.machine import Products
 from models.row_optimizer import RowOptimizer
 
-_KEEP, _WAIT = Keep(), Wait()
+_KEEP = Keep()
+#: Of a recipe that says nothing of late labels; ``get`` knows the scenario and decides.
+_UNSAID = Wait()
+#: Where labels stay open for longer, waiting for them costs more than reading them early.
+_LONG_OPEN = timedelta(days=3)
 #: Settings that came later: at their default they are not told, and versions of before stay what they are.
 _LATER = ("dense_state", "embedding_state", "epochs_per_day", "replay", "handover", "late")
 #: What is done with the scores of a model is no part of it.
@@ -66,7 +74,8 @@ class Recipe:
         replay: rows of earlier days that are learned before the fresh ones; ``None``: none.
         handover: what the line takes over from another one on its first day; ``None``: it begins afresh.
         late: what is made of conversions that may still come: ``Wait()`` until labels are final, or a policy
-            of ``models/late`` that reads them earlier.
+            of ``models/late`` that reads them earlier. If nothing is said: ``ESDFM()`` where such labels stay
+            open for more than three days and method and sampling allow it, else ``Wait()``.
         seed: of initial weights, of the shuffle and of the sampling.
         top: how many items of a user (of a request, where they are known) are published, the best by
             ``pctcvr``; ``None``: all. No part of the model: another number scores anew and trains nothing.
@@ -100,7 +109,7 @@ class Recipe:
     epochs_per_day: int = 1
     replay: Replay | None = None
     handover: Handover | None = None
-    late: Late = _WAIT
+    late: Late = _UNSAID
     seed: int = 20220425
     top: int | None = None
     calibration: Calibration | None = field(default_factory=Calibration)
@@ -182,7 +191,15 @@ def get(scenario: str, name: str) -> Recipe:
             "use a method that multiplies conditional probabilities, such as ESMM or Masked, or the sampling "
             "Everything",
         )
-    return recipe
+    return _with_late(recipe, funnel)
+
+
+def _with_late(recipe: Recipe, funnel: Funnel) -> Recipe:
+    """The recipe with the policy for late labels that won where it was measured, if it says none itself."""
+    allowed = recipe.method.takes_open and isinstance(recipe.sampling, Everything)
+    open_for = max((funnel.closes_after(o.name) for o in late(funnel)), default=timedelta(0))
+    chosen = recipe.late is _UNSAID and allowed and open_for > _LONG_OPEN
+    return replace(recipe, late=ESDFM()) if chosen else recipe
 
 
 def _functions(scenario: str) -> dict[str, Callable[[], Recipe]]:

@@ -7,7 +7,6 @@ from functools import partial
 from flows.recipes import Recipe
 from models.balancing.static import Static
 from models.entire_space.esmm import ESMM
-from models.late.es_dfm import ESDFM
 from models.ple import PLE
 from models.towers import Towers
 
@@ -20,7 +19,6 @@ def esmm() -> Recipe:
         architecture=partial(Towers, layers=(64, 32)),
         method=ESMM(),
         balancer=Static,
-        late=ESDFM(),
         dim=8,
         batch_rows=256,
     )
@@ -34,7 +32,6 @@ def ple() -> Recipe:
         architecture=partial(PLE, levels=((32,), (32,)), own=1, shared=1, layers=(16,)),
         method=ESMM(),
         balancer=Static,
-        late=ESDFM(),
         dim=8,
         batch_rows=256,
     )

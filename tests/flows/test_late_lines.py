@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import polars as pl
@@ -16,11 +17,13 @@ from features.bookkeeping import METRICS, MODELS
 from features.errors import UsageError
 from features.funnel import Funnel
 from features.sampling.negative_down import NegativeDown
+from features.sampling.oversampling import Oversampling
 from features.scenarios import simulated
 from features.schemas import COMPLETENESS, samples
 from features.simulation import Simulation, SimulationSettings
 from features.simulation.delays import known_share
 from features.validation.foretold import FORETOLD
+from flows import recipes
 from flows.house import House
 from flows.recipes import Recipe
 from flows.recipes import simulated as lines
@@ -30,6 +33,7 @@ from flows.stages.late import begun, lesson_rows
 from flows.stages.version import version_of
 from models.balancing.static import Static
 from models.entire_space.esmm import ESMM
+from models.entire_space.masked import Masked
 from models.entire_space.nise import NISE
 from models.late.base import Late
 from models.late.es_dfm import ESDFM
@@ -246,3 +250,28 @@ def test_what_f_promised_of_a_young_day_is_held_to_what_was_seen(walk: Walk) -> 
     assert parts["seen"].sum() == known.height
     assert parts["foretold"].sum() == pytest.approx(whole["foretold"])
     assert record.notes["exposed_on"] == str(BEGINS)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said", "expected"),
+    [
+        ("simulated", {}, ESDFM),  # seven days
+        ("simulated", {"late": Wait()}, Wait),
+        ("simulated", {"late": Naive()}, Naive),
+        ("simulated", {"method": NISE()}, Wait),
+        ("simulated", {"method": Masked(), "sampling": Oversampling(objective="conversion", factor=2)}, Wait),
+        ("shop", {}, Wait),  # two days
+        ("kuairand", {}, Wait),  # none
+    ],
+)
+def test_what_a_recipe_does_not_say_of_late_labels_follows_from_how_long_they_are_open(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, said: dict[str, object], expected: type[Late]
+) -> None:
+    module = import_module(f"flows.recipes.{scenario}")
+
+    def mine() -> Recipe:
+        return replace(module.esmm(), name="mine", **said)
+
+    mine.__module__ = module.__name__
+    monkeypatch.setattr(module, "mine", mine, raising=False)
+    assert type(recipes.get(scenario, "mine").late) is expected
