@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import time
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ import typer
 
 from features.errors import NotFinite, UsageError
 from flows import logs
-from flows.options import Config, Debug, Json, Scenario
+from flows.options import Config, Debug, Json, Scenario, day_of, text_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,10 +62,11 @@ def sweep(
     if min(rates) <= 0:
         raise UsageError(f"--rate {min(rates):g}", "learns nothing", "give multiples above 0")
     logs.configure(as_json=as_json, debug=debug)
-    request = Request.open(None if config is None else str(config.absolute()), scenario, [line])
+    request = Request.open(text_of(config), scenario, [line])
     prepare()
     house, recipe = request.house, recipes.get(request.house.scenario.name, line)
-    days = sampled_days(house, _day("from", start), _day("to", end))
+    first, last = (None if text is None else day_of(text, house.scenario.zone) for text in (start, end))
+    days = sampled_days(house, first, last)
     found: list[dict[str, Any]] = []
     for one in rates:
         begun = time.monotonic()
@@ -138,10 +138,3 @@ def _show(found: pl.DataFrame, chosen: float) -> None:
 def _say(text: str, as_json: bool) -> None:
     """Progress; with JSON, standard output holds the answer alone."""
     typer.echo(text, err=as_json)
-
-
-def _day(option: str, text: str | None) -> dt.date | None:
-    try:
-        return None if text is None else dt.date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--{option}", f"{text!r} is no date", "write it as 2022-04-25") from None

@@ -29,6 +29,7 @@ from flows.stages.late import lesson_rows, reads_open, unseen_before
 from flows.stages.passes import Lesson, learn
 from flows.stages.propensity import propensity_by
 from flows.stages.train import replayed_rows, sample_days
+from flows.stages.unlearned import taught, untaught
 from flows.stages.version import Version, load
 from models.line import Line
 
@@ -101,7 +102,7 @@ def walked(house: House, recipe: Recipe, days: Sequence[date]) -> Iterator[Score
             scenario=house.scenario,
             recipe=recipe,
             day=day,
-            rows=lesson_rows(house, day, recipe, known, since, start),
+            rows=taught(house, lesson_rows(house, day, recipe, known, since, start), untaught(house, day)),
             encoder=encoder,
             propensity=_propensity(house, recipe, line, before),
             replayed=replayed_rows(house, day, recipe, before),

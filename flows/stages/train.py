@@ -58,7 +58,7 @@ _SCORED = ("models/score.py", "flows/stages/evaluate.py", "flows/stages/prequent
 _MEASURES = ("models/metrics", "models/calibration", *_SCORED, "flows/stages/per_pass.py")
 _EVIDENCE = ("models/calibration/bins.py", "models/metrics/spaces.py", "flows/stages/evidence.py", *_SCORED)
 _PASSES = ("flows/stages/passes.py", "flows/stages/replay.py")
-_HOW = ("flows/stages/train.py", "flows/stages/unlearned.py")
+_HOW = ("flows/stages/train.py", "flows/stages/begin.py", "flows/stages/unlearned.py")
 _CODE = ("models", *_READS, *_SAMPLING, *_PASSES, *_LATE, *_HOW)
 
 
