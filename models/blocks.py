@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.relu_networks import products, relu_networks, working_dtype
 
 
 def _he_uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Parameter:
@@ -41,6 +44,9 @@ class Networks(nn.Module):
         generator: source of the initial weights; biases start at zero.
     """
 
+    #: Whether what stands between the products is what ``ReluNetworks`` differentiates.
+    relu: ClassVar[bool] = True
+
     def __init__(
         self,
         width: int,
@@ -62,16 +68,31 @@ class Networks(nn.Module):
             biases.append(nn.Parameter(torch.zeros(groups * per_group, 1, after)))
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
 
-    def forward(self, x_GBI: Tensor) -> Tensor:
-        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
-        groups, rows, _ = x_GBI.shape
-        h_GBW = self._activated(torch.baddbmm(self.biases[0], x_GBI, self.weights[0]), 0)
-        h_SBO = h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
+    def forward(self, x_GBI: Tensor, head: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours.
+
+        Args:
+            x_GBI: input.
+            head: weight (S, O, Z) and bias (S, 1, Z) of a linear layer behind each; the result is then
+                (S, B, Z).
+        """
+        if self.relu and torch.is_grad_enabled():
+            weights, biases = [*self.weights], [*self.biases]
+            if head is not None:
+                weights, biases = [*weights, head[0]], [*biases, head[1]]
+            found = relu_networks(weights, biases, x_GBI, linear=head is not None)
+            return self._apart(found) if len(weights) == 1 else found
+        h_SBO = self._apart(self._activated(torch.baddbmm(self.biases[0], x_GBI, self.weights[0]), 0))
         for layer, (weight_SIO, bias_S1O) in enumerate(
             zip(list(self.weights)[1:], list(self.biases)[1:], strict=True), start=1
         ):
-            h_SBO = self._activated(torch.baddbmm(bias_S1O, h_SBO, weight_SIO), layer)
-        return h_SBO
+            h_SBO = self._activated(_affine(h_SBO, weight_SIO, bias_S1O), layer)
+        return h_SBO if head is None else _affine(h_SBO, *head)
+
+    def _apart(self, h_GBW: Tensor) -> Tensor:
+        """Outputs of the first layer by network, shape (S, B, O)."""
+        groups, rows, _ = h_GBW.shape
+        return h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
 
     def _activated(self, h: Tensor, layer: int) -> Tensor:
         """What a layer hands on: (G, B, N * O) of the first, (S, B, O) of a later one; may overwrite it."""
@@ -85,6 +106,8 @@ class NormalisedNetworks(Networks):
     A network is on the scale of all others, and rows do not see each other (Ba et al.,
     Layer Normalization, 2016). Takes the arguments of ``Networks``; scales start at one, shifts at zero.
     """
+
+    relu: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -190,7 +213,15 @@ class ObjectiveTowers(nn.Module):
 
     def forward(self, x_GBI: Tensor) -> Tensor:
         """Logits, shape (B, K), of one input for all (G = 1) or of one per tower."""
-        hidden_KBO = self.hidden(x_GBI)
-        if self.tower_of is not None:
-            hidden_KBO = hidden_KBO[self.tower_of]
-        return torch.baddbmm(self.bias_K11, hidden_KBO, self.weight_KO1).squeeze(2).T
+        head = self.weight_KO1, self.bias_K11
+        if self.tower_of is None:
+            return self.hidden(x_GBI, head).squeeze(2).T  # type: ignore[no-any-return]
+        return _affine(self.hidden(x_GBI)[self.tower_of], *head).squeeze(2).T
+
+
+def _affine(h_SBI: Tensor, weight_SIO: Tensor, bias_S1O: Tensor) -> Tensor:
+    """A linear layer of each of S networks, shape (S, B, O)."""
+    if torch.is_grad_enabled():
+        return torch.baddbmm(bias_S1O, h_SBI, weight_SIO)
+    dtype = working_dtype(h_SBI)
+    return products(h_SBI.to(dtype), weight_SIO.to(dtype)).add_(bias_S1O)
