@@ -69,7 +69,7 @@ class ReluNetworks(torch.autograd.Function):
         for weight, bias in zip(weights[:-1], biases, strict=False):
             h = products(weight.transpose(1, 2), _apart(h, weight)).add_(bias.transpose(1, 2)).relu_()
             hidden.append(h)
-        out = products(_apart(h, weights[-1]).transpose(1, 2), weights[-1]).add_(biases[-1])
+        out = products(_apart(h, weights[-1]).transpose(1, 2), weights[-1], biases[-1])
         out = out if linear else out.relu_()
         ctx.save_for_backward(read_GBI, *weights, *hidden, out)
         ctx.linear, ctx.depth, ctx.dtypes = linear, depth, (x_GBI.dtype, parameters[0].dtype)
@@ -97,19 +97,21 @@ class ReluNetworks(torch.autograd.Function):
         return None, None, None if x is None else x.to(of_x), *own
 
 
-def products(left_SMK: Tensor, right_SKN: Tensor) -> Tensor:
+def products(left_SMK: Tensor, right_SKN: Tensor, bias_S1N: Tensor | None = None) -> Tensor:
     """Batched product of matrices that may be transposed, shape (S, M, N); for where no graph is made.
 
-    On a processor one by one: ``bmm`` copies what is transposed, at up to twice the time of the product.
+    On a processor one by one: ``bmm`` copies what is transposed, at up to twice the time of the product, and
+    adds a bias in a pass of its own.
     """
     if left_SMK.device.type != "cpu":
-        return torch.bmm(left_SMK, right_SKN)
-    several, rows, _ = left_SMK.shape
-    if several == 1:
-        return torch.mm(left_SMK[0], right_SKN[0]).unsqueeze_(0)
-    found_SMN = left_SMK.new_empty(several, rows, right_SKN.shape[2])
-    for s in range(several):
-        torch.mm(left_SMK[s], right_SKN[s], out=found_SMN[s])
+        found_SMN = torch.bmm(left_SMK, right_SKN)
+        return found_SMN if bias_S1N is None else found_SMN.add_(bias_S1N)
+    found_SMN = left_SMK.new_empty(*left_SMK.shape[:2], right_SKN.shape[2])
+    for s in range(left_SMK.shape[0]):
+        if bias_S1N is None:
+            torch.mm(left_SMK[s], right_SKN[s], out=found_SMN[s])
+        else:
+            torch.addmm(bias_S1N[s, 0], left_SMK[s], right_SKN[s], out=found_SMN[s])
     return found_SMN
 
 
