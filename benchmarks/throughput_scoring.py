@@ -128,7 +128,13 @@ def _scored(
     way: str, line: Line, encoder: Encoder, shop: Scenario, files: dict[str, Path]
 ) -> Iterator[pl.DataFrame]:
     names = scores(shop).schema.names
-    of_all = (pl.lit("v").alias("model_version"), pl.lit(0).cast(pl.Datetime("us")).alias("features_as_of"))
+    nothing = pl.lit(None, dtype=pl.Float32())  # of a line that is not calibrated
+    of_all = (
+        pl.lit("v").alias("model_version"),
+        pl.lit(None, dtype=pl.String()).alias("calibrator_version"),
+        pl.lit(0).cast(pl.Datetime("us")).alias("features_as_of"),
+        *(nothing.alias(column.calibrated) for column in shop.funnel.probabilities),
+    )
     snapshots: dict[str, pl.LazyFrame | None] = {
         side: pl.read_parquet(files[side]).lazy() for side in ("user", "item")
     }

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.relu_networks import products, relu_networks, working_dtype
+from models.split import Split
 
 
 def _he_uniform(*shape: int, fan_in: int, generator: torch.Generator) -> nn.Parameter:
@@ -41,6 +45,9 @@ class Networks(nn.Module):
         generator: source of the initial weights; biases start at zero.
     """
 
+    #: Whether what stands between the products is what ``ReluNetworks`` differentiates.
+    relu: ClassVar[bool] = True
+
     def __init__(
         self,
         width: int,
@@ -62,19 +69,47 @@ class Networks(nn.Module):
             biases.append(nn.Parameter(torch.zeros(groups * per_group, 1, after)))
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
 
-    def forward(self, x_GBI: Tensor) -> Tensor:
-        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
-        groups, rows, _ = x_GBI.shape
-        h_GBW = self._activated(torch.baddbmm(self.biases[0], x_GBI, self.weights[0]), 0)
-        h_SBO = h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
+    def forward(self, x_GBI: Tensor, head: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours.
+
+        Args:
+            x_GBI: input.
+            head: weight (S, O, Z) and bias (S, 1, Z) of a linear layer behind each; the result is then
+                (S, B, Z).
+        """
+        if self.relu and torch.is_grad_enabled():
+            weights, biases = [*self.weights], [*self.biases]
+            if head is not None:
+                weights, biases = [*weights, head[0]], [*biases, head[1]]
+            found = relu_networks(weights, biases, x_GBI, linear=head is not None)
+            return self._apart(found) if len(weights) == 1 else found
+        h_SBO = self._activated(self._first(x_GBI), 0)
         for layer, (weight_SIO, bias_S1O) in enumerate(
             zip(list(self.weights)[1:], list(self.biases)[1:], strict=True), start=1
         ):
-            h_SBO = self._activated(torch.baddbmm(bias_S1O, h_SBO, weight_SIO), layer)
-        return h_SBO
+            h_SBO = self._activated(_affine(h_SBO, weight_SIO, bias_S1O), layer)
+        return h_SBO if head is None else _affine(h_SBO, *head)
+
+    def _first(self, x_GBI: Tensor) -> Tensor:
+        """What the first layer's products make of the input, shape (S, B, O)."""
+        weight_GIW, bias_G1W = self.weights[0], self.biases[0]
+        if not isinstance(x_GBI, Split):
+            return self._apart(_affine(x_GBI, weight_GIW, bias_G1W))
+
+        def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
+            own_GIW = weight_GIW.index_select(1, places_I)
+            h_GRW = torch.baddbmm(bias_G1W, values_GRI, own_GIW) if first else torch.bmm(values_GRI, own_GIW)
+            return self._apart(h_GRW)
+
+        return x_GBI.added(("first layer", id(self)), self, own, rows_axis=1)
+
+    def _apart(self, h_GBW: Tensor) -> Tensor:
+        """Outputs of the first layer by network, shape (S, B, O)."""
+        groups, rows, _ = h_GBW.shape
+        return h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
 
     def _activated(self, h: Tensor, layer: int) -> Tensor:
-        """What a layer hands on: (G, B, N * O) of the first, (S, B, O) of a later one; may overwrite it."""
+        """What a layer hands on, shape (S, B, O); may overwrite what it is given."""
         del layer
         return h.relu_()
 
@@ -85,6 +120,8 @@ class NormalisedNetworks(Networks):
     A network is on the scale of all others, and rows do not see each other (Ba et al.,
     Layer Normalization, 2016). Takes the arguments of ``Networks``; scales start at one, shifts at zero.
     """
+
+    relu: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,10 +140,9 @@ class NormalisedNetworks(Networks):
 
     def _activated(self, h: Tensor, layer: int) -> Tensor:
         width = self.layers[layer]
-        # the networks of a first layer lie side by side
-        normal = functional.layer_norm(h.view(*h.shape[:2], -1, width), (width,)).flatten(2)
-        scale, shift = self.scales[layer].unsqueeze(1), self.shifts[layer].unsqueeze(1)
-        return functional.silu(torch.addcmul(shift, normal, scale))
+        scale_S1O, shift_S1O = (told[layer].view(-1, 1, width) for told in (self.scales, self.shifts))
+        normal_SBO = functional.layer_norm(h, (width,))
+        return functional.silu(torch.addcmul(shift_S1O, normal_SBO, scale_S1O))
 
 
 class Gate(nn.Module):
@@ -190,7 +226,15 @@ class ObjectiveTowers(nn.Module):
 
     def forward(self, x_GBI: Tensor) -> Tensor:
         """Logits, shape (B, K), of one input for all (G = 1) or of one per tower."""
-        hidden_KBO = self.hidden(x_GBI)
-        if self.tower_of is not None:
-            hidden_KBO = hidden_KBO[self.tower_of]
-        return torch.baddbmm(self.bias_K11, hidden_KBO, self.weight_KO1).squeeze(2).T
+        head = self.weight_KO1, self.bias_K11
+        if self.tower_of is None:
+            return self.hidden(x_GBI, head).squeeze(2).T  # type: ignore[no-any-return]
+        return _affine(self.hidden(x_GBI)[self.tower_of], *head).squeeze(2).T
+
+
+def _affine(h_SBI: Tensor, weight_SIO: Tensor, bias_S1O: Tensor) -> Tensor:
+    """A linear layer of each of S networks, shape (S, B, O)."""
+    if torch.is_grad_enabled():
+        return torch.baddbmm(bias_S1O, h_SBI, weight_SIO)
+    dtype = working_dtype(h_SBI)
+    return products(h_SBI.to(dtype), weight_SIO.to(dtype), bias_S1O.to(dtype))

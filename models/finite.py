@@ -52,9 +52,6 @@ def refuse_gradients(gradients: Mapping[str, Tensor | None], step: int) -> None:
         raise NotFinite(f"Gradient is not finite at step {step}: {', '.join(bad)}. No weight was changed.")
 
 
-def named(vectors_grad: Tensor | None, modules: Mapping[str, nn.Module]) -> dict[str, Tensor | None]:
-    """Gradients of the vectors and of every parameter, by name."""
-    own = {
-        f"{part}.{name}": p.grad for part, module in modules.items() for name, p in module.named_parameters()
-    }
-    return {"embedding": vectors_grad, **own}
+def parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Every parameter by the name that a refusal gives it."""
+    return {f"{part}.{name}": p for part, module in modules.items() for name, p in module.named_parameters()}

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.split import Split, Table
 
@@ -75,17 +77,42 @@ class Inputs:
         return self.vectors_SBFD[space][:, list(positions)].flatten(1)
 
 
-def flat(vectors_SBFD: Tensor, dense_BQ: Tensor) -> Tensor:
-    """Vectors and quantities side by side, shape (S, B, F * D + Q); held by parts if they are."""
+def flat(vectors_SBFD: Tensor, dense_BQ: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Vectors and quantities side by side, shape (S, B, F * D + Q); held by parts if they are.
+
+    Args:
+        vectors_SBFD: as in ``Inputs``.
+        dense_BQ: likewise.
+        dtype: of the result, which is put together and rounded in one pass; that of the vectors if absent.
+    """
     if isinstance(vectors_SBFD, Split):
-        return _flat_parts(vectors_SBFD, dense_BQ)
-    x_SBX = vectors_SBFD.flatten(2)
+        return _flat_parts(vectors_SBFD, dense_BQ, dtype)
+    dtype = vectors_SBFD.dtype if dtype is None else dtype
     if not dense_BQ.shape[1]:
+        return vectors_SBFD.flatten(2).to(dtype)
+    return _SideBySide.apply(dtype, vectors_SBFD, dense_BQ)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _SideBySide(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, vectors_SBFD: Tensor, dense_BQ: Tensor) -> Tensor:  # noqa: ANN401
+        spaces, rows, fields, dim = ctx.shape = vectors_SBFD.shape
+        ctx.dtypes = vectors_SBFD.dtype, dense_BQ.dtype
+        x_SBX = vectors_SBFD.new_empty(spaces, rows, fields * dim + dense_BQ.shape[1], dtype=dtype)
+        x_SBX[:, :, : fields * dim].view(vectors_SBFD.shape).copy_(vectors_SBFD)
+        x_SBX[:, :, fields * dim :] = dense_BQ
         return x_SBX
-    return torch.cat((x_SBX, dense_BQ.expand(len(x_SBX), -1, -1)), dim=2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_SBX: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        width = ctx.shape[2] * ctx.shape[3]
+        of_vectors, of_dense = ctx.dtypes
+        dense = grad_SBX[:, :, width:].sum(dim=0).to(of_dense) if ctx.needs_input_grad[2] else None
+        return None, grad_SBX[:, :, :width].view(ctx.shape).to(of_vectors), dense
 
 
-def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor) -> Split:
+def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor, dtype: torch.dtype | None) -> Split:
     """``flat`` of every side; a field has D columns, and quantities come behind all fields."""
     assert isinstance(dense_BQ, Split)  # noqa: S101 - both are made of the same sides
     fields, dim = vectors_SBFD.shape[2:]
@@ -97,5 +124,7 @@ def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor) -> Split:
             vectors = [place * dim + d for place in places for d in range(dim)]
             return (*vectors, *(fields * dim + place for place in dense.places))
 
-        tables[side] = table.turned("flat", partial(flat, dense_BQ=dense.values), columns)
+        tables[side] = table.turned(
+            ("flat", dtype), partial(flat, dense_BQ=dense.values, dtype=dtype), columns
+        )
     return Split.of(tables, vectors_SBFD.rows, rows_axis=1, columns_axis=2)

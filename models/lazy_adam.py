@@ -85,12 +85,24 @@ class LazyAdam(RowOptimizer):
 def sum_per_row(rows_N: Tensor, grad_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows in ascending order, shape (U,), and the sum of their gradients, shape (U, D).
 
-    A stable sort and one segmented sum take about half the time of ``unique`` and a scatter, and add in
-    a fixed order.
+    A sort and one segmented sum take about half the time of ``unique`` and a scatter, and add in a fixed
+    order, that of the batch.
     """
-    # the sort is what costs, and takes half as long on 32 bits; no table of ours has 2 ** 31 rows
-    narrow_N = rows_N.to(torch.int32) if len(rows_N) and rows_N.max() < 2**31 else rows_N
-    sorted_N, order_N = torch.sort(narrow_N, stable=True)
+    sorted_N, order_N = _by_row(rows_N)
     rows_U, count_U = torch.unique_consecutive(sorted_N, return_counts=True)
     start_U = count_U.cumsum(0) - count_U
-    return rows_U.long(), functional.embedding_bag(order_N, grad_ND, start_U, mode="sum")
+    return rows_U, functional.embedding_bag(order_N, grad_ND, start_U, mode="sum")
+
+
+def _by_row(rows_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows in ascending order and where each stood, equal ones in their order, int64."""
+    if rows_N.device.type != "cpu" or not len(rows_N) or rows_N.max() >= _MOST or len(rows_N) > _MOST:
+        return torch.sort(rows_N, stable=True)
+    # row and place as one number: no two are equal, so any sort will do, and NumPy's is three times as fast
+    key_N = (rows_N << _BITS) | torch.arange(len(rows_N), device=rows_N.device)
+    key_N.numpy().sort()
+    return key_N >> _BITS, key_N & (_MOST - 1)
+
+
+_BITS = 31
+_MOST = 1 << _BITS

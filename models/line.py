@@ -21,7 +21,7 @@ from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding, Read
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.values import Objectives, Predictions
-from models.finite import named, refuse_gradients, refuse_losses
+from models.finite import parameters, refuse_gradients, refuse_losses
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
@@ -67,6 +67,7 @@ class Line:
         self._averaging, self._log_rates_K = averaging, log_rates_K.to(self.device)
         self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
+        self._parameters = parameters({"network": network, "balancer": balancer})
 
     @classmethod
     def fresh(
@@ -182,12 +183,13 @@ class Line:
         losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
         told_K = losses_K.detach().cpu()
         refuse_losses(told_K, self.funnel, self.steps + 1)
-        self.dense_optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters.values():
+            parameter.grad = None
         leaves = self.network.leaves(vectors_BPD)
         self.balancer.backward(losses_K, leaves)
         vectors_grad = self.balancer.vectors_gradient(leaves)
-        parts = {"network": self.network, "balancer": self.balancer}
-        refuse_gradients(named(vectors_grad, parts), self.steps + 1)
+        found = {name: parameter.grad for name, parameter in self._parameters.items()}
+        refuse_gradients({"embedding": vectors_grad, **found}, self.steps + 1)
         self.dense_optimizer.step()
         if vectors_grad is not None:
             self.embedding_optimizer.step(rows_BP.flatten(), vectors_grad.flatten(-3, -2))
@@ -288,7 +290,9 @@ class Line:
         """Logits of the network, with its own weights or with those given, shape (B, H)."""
         narrow = self.products != torch.float32
         with torch.autocast(read[0].device.type, dtype=self.products, enabled=narrow):
-            logits_BH: Tensor = functional_call(self.network, dict(weights or {}), read)
+            logits_BH: Tensor = (
+                functional_call(self.network, dict(weights), read) if weights else self.network(*read)
+            )
         return logits_BH.float()
 
     @torch.no_grad()

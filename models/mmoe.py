@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix, weigh
+from models.blocks import Gate, Networks, ObjectiveTowers, weigh
 from models.heads import Heads
 from models.inputs import Entry, Inputs
+from models.mixture import mixtures
 
 
 class MMoE(Architecture):
@@ -75,7 +76,7 @@ class MMoE(Architecture):
         else:
             read_HBI = self.selectors(inputs.x_SBX)
             weights = tuple(gate(read_BI) for gate, read_BI in zip(self.gates, read_HBI, strict=True))
-        logits_BH: Tensor = self.towers(torch.stack([mix(weight_EB, experts) for weight_EB in weights]))
+        logits_BH: Tensor = self.towers(mixtures(weights, experts, [range(len(experts))] * len(weights)))
         return logits_BH
 
     def shared_parameters(self) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -72,11 +72,16 @@ class Network(nn.Module):
 
     def leaves(self, vectors_BPE: Tensor) -> Leaves:
         """Where the gradients of a batch with these vectors end."""
-        shared = [*self.interaction.shared_parameters(), *self.architecture.shared_parameters()]
+        shared, own, last = self._ends
+        return Leaves(vectors_BPE, shared, own, vectors_BPE if last is None else last)
+
+    @cached_property
+    def _ends(self) -> tuple[tuple[nn.Parameter, ...], tuple[nn.Parameter, ...], nn.Parameter | None]:
+        """Parameters that several heads reach, all others, and the last shared one."""
+        shared = (*self.interaction.shared_parameters(), *self.architecture.shared_parameters())
         known = {id(parameter) for parameter in shared}
-        own = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        last = self.architecture.last_shared()
-        return Leaves(vectors_BPE, tuple(shared), tuple(own), vectors_BPE if last is None else last)
+        own = tuple(parameter for parameter in self.parameters() if id(parameter) not in known)
+        return shared, own, self.architecture.last_shared()
 
     def _by_space(self, vectors_BFE: Tensor) -> Tensor:
         if isinstance(vectors_BFE, Split):

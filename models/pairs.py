@@ -31,7 +31,7 @@ _KEPT = 4
 #: Pairs whose logits become probabilities together.
 _STRIP = 65_536
 #: Users of one pass through the network; fewer, and their first layers cost more than those of the items.
-_USERS = 32
+_USERS = 64
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Pairs:
         ValueError: the shares are not those of the line's inputs.
     """
 
-    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 1024) -> None:
+    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 2048) -> None:
         shares.check(line.spec)
         self.line, self.shares, self.block_rows = line, shares, block_rows
         self._items, self.num_items = items, len(items["rows"])

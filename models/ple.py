@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix, weigh
+from models.blocks import Gate, Networks, ObjectiveTowers, weigh
 from models.heads import Heads
 from models.inputs import Entry, Inputs
+from models.mixture import mixtures
 
 
 class ExtractionLayer(nn.Module):
@@ -66,14 +67,12 @@ class ExtractionLayer(nn.Module):
         own = self.own_experts(own_GBD).unbind(dim=0)
         shared = self.shared_experts(shared_BD.unsqueeze(0)).unbind(dim=0)
         weights = self._weights(own_GBD, shared_BD)
-        fused = []
-        for k, weight_EB in enumerate(weights[: len(self.own_gates)]):
-            mine = own[k * self.num_own : (k + 1) * self.num_own]
-            fused.append(mix(weight_EB, (*mine, *shared)))
-        fused_KBO = torch.stack(fused)
+        kept, count = range(len(own), len(own) + len(shared)), self.num_own
+        selected = [(*range(k * count, (k + 1) * count), *kept) for k in range(len(self.own_gates))]
         if self.shared_gate is None:
-            return fused_KBO, None
-        return fused_KBO, mix(weights[-1], (*own, *shared))
+            return mixtures(weights, (*own, *shared), selected), None
+        fused_MBO = mixtures(weights, (*own, *shared), [*selected, (*range(len(own)), *kept)])
+        return fused_MBO[:-1], fused_MBO[-1]
 
     def _weights(self, own_GBD: Tensor, shared_BD: Tensor) -> tuple[Tensor, ...]:
         """What the gates say, those of the objectives first; gates with one input say it as one product."""

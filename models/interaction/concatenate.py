@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.inputs import Entry, flat
 from models.interaction.base import Interaction
+from models.relu_networks import working_dtype
 
 
 class Concatenate(Interaction):
@@ -32,4 +33,4 @@ class Concatenate(Interaction):
 
     def forward(self, vectors_SBFD: Tensor, dense_BQ: Tensor) -> tuple[Tensor, Tensor | None]:
         """The flat input, shape (S, B, X), and no term of the logits."""
-        return flat(vectors_SBFD, dense_BQ), None
+        return flat(vectors_SBFD, dense_BQ, working_dtype(vectors_SBFD)), None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.inputs import Entry, flat
 from models.interaction.base import Interaction
+from models.relu_networks import working_dtype
 
 
 class Factorization(Interaction):
@@ -39,7 +40,7 @@ class Factorization(Interaction):
         """The flat input, shape (S, B, X), and a term of every logit, shape (B, H)."""
         squared_B = vectors_SBFD.sum(dim=2).square().sum(dim=(0, 2))
         pairs_B = (squared_B - vectors_SBFD.square().sum(dim=(0, 2, 3))) / 2
-        return flat(vectors_SBFD, dense_BQ), pairs_B.unsqueeze(1) * self.weight_H
+        return flat(vectors_SBFD, dense_BQ, working_dtype(vectors_SBFD)), pairs_B.unsqueeze(1) * self.weight_H
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """None: a head has its own weight."""

@@ -1,0 +1,65 @@
+"""Several gates mix the same experts, as one node of the graph.
+
+Shapes: B rows, O expert output width, K gates, E experts that a gate selects from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+#: Places of the experts that each gate selects from, in the order of its weights.
+Selected: TypeAlias = Sequence[Sequence[int]]
+
+
+def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Selected) -> Tensor:
+    """Weighted sums over experts, shape (K, B, O), in the dtype of the experts.
+
+    What several gates ask of one expert is added up in place, and nothing is stacked: as many operations as
+    there are terms, forward, and three times as many backward.
+
+    Args:
+        weights: of every gate, its output of shape (E, B) with the gate's own E.
+        experts: outputs of shape (B, O).
+        selected: by gate, the places of its experts among them.
+    """
+    narrow = [weight_EB.to(experts[0].dtype) for weight_EB in weights]
+    return _Mixtures.apply(selected, len(weights), *narrow, *experts)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Mixtures(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, selected: Selected, gates: int, *told: Tensor) -> Tensor:  # noqa: ANN401
+        weights, experts = told[:gates], told[gates:]
+        mixed_KBO = experts[0].new_empty(gates, *experts[0].shape)
+        for mixed_BO, weight_EB, places in zip(mixed_KBO.unbind(), weights, selected, strict=True):
+            first_B1, *others = weight_EB.unsqueeze(2).unbind()
+            torch.mul(experts[places[0]], first_B1, out=mixed_BO)
+            for weight_B1, place in zip(others, places[1:], strict=True):
+                mixed_BO.addcmul_(experts[place], weight_B1)
+        ctx.save_for_backward(*told)
+        ctx.selected, ctx.gates = selected, gates
+        return mixed_KBO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_KBO: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        told = ctx.saved_tensors
+        weights, experts = told[: ctx.gates], told[ctx.gates :]
+        of_weights, of_experts = [], [None] * len(experts)
+        for grad_BO, weight_EB, places in zip(grad_KBO.unbind(), weights, ctx.selected, strict=True):
+            of_weight_EB = torch.empty_like(weight_EB)
+            for of_weight_B, weight_B1, place in zip(
+                of_weight_EB.unbind(), weight_EB.unsqueeze(2).unbind(), places, strict=True
+            ):
+                torch.sum(grad_BO * experts[place], dim=1, out=of_weight_B)
+                known = of_experts[place]
+                of_experts[place] = (
+                    grad_BO * weight_B1 if known is None else known.addcmul_(grad_BO, weight_B1)
+                )
+            of_weights.append(of_weight_EB)
+        return None, None, *of_weights, *of_experts
