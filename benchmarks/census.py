@@ -6,8 +6,8 @@
 Two pairs of labels (income and never married; college education and never married), two splits (see
 ``data/census/README.md``). All networks read the same arrays with embeddings of equal size, have equal
 widths, learn the same number of epochs in equal batches, and are tested as they were after the epoch with the
-best mean AUC on the validation rows. Ours have step sizes, weight decay and averaging that were chosen on
-validation rows with a seed that is not reported (``--tune`` prints such trials); the peers have what their
+best mean AUC on the validation rows. Each of ours has the setting that did best of equally many on validation
+rows, with seeds that are not reported (``--tune``, see ``census_settings.py``); the peers have what their
 documentation says, see ``census_peers.py``. Both objectives are free: nobody's income is given a marriage.
 """
 
@@ -17,8 +17,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from census_data import PAIRS, Census, Part, load
 from census_peers import PEERS, Rival, installed
+from census_settings import AVERAGING, CHOSEN, TUNING_RUNS, Setting, Widths, trials
 from census_table import table
 from independent import Independent, funnel_of
 
@@ -41,35 +41,6 @@ from models.ple import PLE
 from models.shared_bottom import SharedBottom
 from models.single_task import SingleTask
 
-
-@dataclass(frozen=True)
-class Widths:
-    """Sizes that all sides have in common.
-
-    Those of torch-rechub's example for this data (experts of 16, towers of 8) are too narrow: its own
-    networks have 0.01 less AUC of income on validation rows.
-    """
-
-    bottom: tuple[int, ...] = (128,)
-    experts: int = 4
-    expert: tuple[int, ...] = (64,)
-    tower: tuple[int, ...] = (32,)
-    levels: int = 1
-    own: int = 2
-    shared: int = 1
-    network: tuple[int, ...] = (64, 32)
-
-
-@dataclass(frozen=True)
-class Training:
-    """What was chosen for ours on validation rows."""
-
-    dense_rate: float
-    embedding_rate: float
-    weight_decay: float
-    averaging: float
-
-
 DIM, BATCH, W = 4, 1024, Widths()
 EPOCHS = {"A": 6, "B": 8}
 TUNING_SEED = 1000
@@ -80,36 +51,25 @@ OURS: dict[str, Callable[..., Architecture]] = {
     "PLE": partial(PLE, levels=(W.expert,) * W.levels, own=W.own, shared=W.shared, layers=W.tower),
     "AITM": partial(AITM, layers=W.network),
 }
-TRIALS = (
-    Training(1e-3, 1e-3, 0.0, 0.99),
-    Training(2e-3, 4e-3, 0.1, 0.99),
-    Training(2e-3, 2e-3, 1.0, 0.99),
-    Training(4e-3, 4e-3, 0.1, 0.0),
-    Training(4e-3, 4e-3, 0.1, 0.995),
-    Training(4e-3, 4e-3, 0.3, 0.995),
-    Training(8e-3, 8e-3, 0.1, 0.995),
-    Training(8e-3, 2e-2, 0.3, 0.998),
-    Training(1.6e-2, 1.6e-2, 0.1, 0.998),
-)
-CHOSEN = Training(4e-3, 4e-3, 0.1, 0.995)
 
 
 class Ours:
     """One of our lines in training."""
 
-    def __init__(
-        self, census: Census, pair: tuple[str, str], name: str, training: Training, seed: int
-    ) -> None:
+    def __init__(self, census: Census, pair: tuple[str, str], name: str, setting: Setting, seed: int) -> None:
         self.census, self._draw = census, np.random.default_rng(seed)
         self.line = Line.fresh(
             InputSpec(census.num_rows, len(census.sizes), (), len(census.numbers)),
             funnel_of(*pair),
-            architecture=OURS[name],
+            architecture=partial(OURS[name], **setting.sizes),
             method=Independent(),
-            balancer=Static,
+            balancer=partial(Static, weights=(1.0, setting.second)),
             dim=DIM,
+            dense_rate=setting.rate,
+            embedding_rate=setting.rate,
+            weight_decay=setting.decay,
+            averaging=AVERAGING,
             seed=seed,
-            **asdict(training),
         )
 
     def epoch(self) -> None:
@@ -145,35 +105,50 @@ def aucs(part: Part, score_BK: np.ndarray) -> list[float]:
 
 
 def run(census: Census, rival: Rival, epochs: int) -> dict[str, object]:
-    """Train, and test as of the epoch with the best mean AUC on validation rows."""
+    """Train, and test (if there are test rows) as of the epoch with the best mean AUC on validation rows."""
     began, best, best_epoch, test = time.process_time(), [0.0, 0.0], 0, [0.0, 0.0]
     for epoch in range(1, epochs + 1):
         rival.epoch()
         found = aucs(census.validation, rival.score(census.validation))
         if mean(found) > mean(best):
-            best, best_epoch, test = found, epoch, aucs(census.test, rival.score(census.test))
+            best, best_epoch = found, epoch
+            if census.test is not None:
+                test = aucs(census.test, rival.score(census.test))
     seconds = time.process_time() - began
     return {"validation": best, "test": test, "epoch": best_epoch, "cpu_s": round(seconds, 1)}
 
 
-def systems(census: Census, pair: tuple[str, str]) -> Iterator[tuple[str, str, Callable[[int], Rival]]]:
+def systems(
+    split: str, pair: tuple[str, str], census: Census
+) -> Iterator[tuple[str, str, Callable[[int], Rival]]]:
     """Side, network and how it is built from a seed."""
-    for name in OURS:
-        yield "ours", name, partial(Ours, census, pair, name, CHOSEN)
+    for name, setting in CHOSEN[split, pair[0]].items():
+        yield "ours", name, partial(Ours, census, pair, name, setting)
     for peer in installed():
         _, build, names = PEERS[peer]
         for name in names:
             yield peer, name, partial(build, census, name, W, DIM, BATCH)
 
 
-def tune(censuses: dict[tuple[str, str], Census], epochs: int, names: tuple[str, ...]) -> None:
-    """Validation AUC of every trial on a seed that is not reported."""
-    for pair, census in censuses.items():
-        for training in TRIALS:
-            for name in names:
-                found = run(census, Ours(census, pair, name, training, TUNING_SEED), epochs)
-                del found["test"]
-                print(pair, name, training, found, flush=True)
+def how(split: str, pair: Sequence[str], side: str, name: str) -> str:
+    """With which setting a network runs, in words."""
+    return str(CHOSEN[split, pair[0]][name]) if side == "ours" else "as documented"
+
+
+def tune(split: str, read: Callable[..., Census], epochs: int, names: tuple[str, ...]) -> None:
+    """Validation AUC of every trial, its mean over runs; the networks never meet a test row."""
+    runs = range(TUNING_RUNS[split])
+    censuses = {pair: [read(pair, fold=fold, blind=True) for fold in runs] for pair in PAIRS}
+    for name in names:
+        for setting in trials(split, name):
+            found = np.empty((len(PAIRS), len(runs), 2))
+            for p, (pair, folds) in enumerate(censuses.items()):
+                for fold, census in enumerate(folds):
+                    rival = Ours(census, pair, name, setting, TUNING_SEED + fold)
+                    found[p, fold] = run(census, rival, epochs)["validation"]
+            for pair, mean_K in zip(PAIRS, found.mean(1), strict=True):
+                shown = " | ".join(f"{value:.5f}" for value in (*mean_K, mean_K.mean()))
+                print(f"| {pair[0]} | {name} | {setting} | {shown} |", flush=True)
 
 
 def main() -> None:
@@ -192,17 +167,18 @@ def main() -> None:
     epochs = chosen.epochs or EPOCHS[chosen.split]
     setting = {"split": chosen.split, "epochs": epochs, "bins": not chosen.no_bins, "strict": chosen.strict}
     read = partial(load, chosen.split, telling=not chosen.strict, bins=not chosen.no_bins)
-    censuses = {pair: read(pair) for pair in PAIRS}
     if chosen.tune is not None:
-        tune(censuses, epochs, tuple(chosen.tune) or tuple(OURS))
+        tune(chosen.split, read, epochs, tuple(chosen.tune) or tuple(OURS))
         return
     if missing := [peer for peer in PEERS if peer not in installed()]:
         print(f"Not installed and left out: {', '.join(missing)}. See benchmarks/census_peers.py.")
-    rows = collect(censuses, setting, chosen.seeds, chosen.runs)
+    rows = collect({pair: read(pair) for pair in PAIRS}, setting, chosen.seeds, chosen.runs)
     print(f"{setting}, {chosen.seeds} seeds, batch {BATCH}, dim {DIM}, {W}")
-    print(f"ours: {CHOSEN}; {os.cpu_count()} cores, {chosen.threads} thread, torch {torch.__version__}")
+    print(f"{os.cpu_count()} cores, {chosen.threads} thread, torch {torch.__version__}")
     for pair in PAIRS:
         table(rows, pair)
+        for name, setting_of in CHOSEN[chosen.split, pair[0]].items():
+            print(f"{name}: {setting_of}")
 
 
 def collect(
@@ -210,14 +186,19 @@ def collect(
 ) -> list[dict[str, object]]:
     """Runs of this setting: those in the file, and those that it lacks, which are appended to it."""
     lines = kept.read_text().splitlines() if kept and kept.exists() else []
-    rows = [row for row in map(json.loads, lines) if setting.items() <= row.items() and row["seed"] < seeds]
+    split, rows = str(setting["split"]), []
+    for row in map(json.loads, lines):
+        now = how(split, row["pair"], row["side"], row["network"])
+        if setting.items() <= row.items() and row["seed"] < seeds and row["how"] == now:
+            rows.append(row)
     done = {(tuple(row["pair"]), row["side"], row["network"], row["seed"]) for row in rows}
     for seed in range(seeds):
         for pair, census in censuses.items():
-            for side, name, build in systems(census, pair):
+            for side, name, build in systems(split, pair, census):
                 if (pair, side, name, seed) in done:
                     continue
                 row = setting | {"pair": list(pair), "side": side, "network": name, "seed": seed}
+                row["how"] = how(split, pair, side, name)
                 row |= run(census, build(seed), int(str(setting["epochs"])))
                 rows.append(row)
                 if kept:

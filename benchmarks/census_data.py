@@ -69,14 +69,14 @@ class Census:
         numbers: names of the numeric attributes.
         train: what is learned.
         validation: what decides settings and epochs.
-        test: what is reported.
+        test: what is reported; absent while settings are chosen.
     """
 
     sizes: dict[str, int]
     numbers: tuple[str, ...]
     train: Part
     validation: Part
-    test: Part
+    test: Part | None
 
     @property
     def num_rows(self) -> int:
@@ -89,12 +89,23 @@ class Census:
         return np.cumsum([0, *self.sizes.values()])[:-1]
 
 
-def load(split: str, pair: tuple[str, str], *, telling: bool = True, bins: bool = True) -> Census:
+def load(
+    split: str,
+    pair: tuple[str, str],
+    *,
+    fold: int = 0,
+    blind: bool = False,
+    telling: bool = True,
+    bins: bool = True,
+) -> Census:
     """One split.
 
     Args:
         split: ``A`` or ``B``, see ``data/census/README.md``.
         pair: labels.
+        fold: which tenth of the rows that are not test rows is for validation on B, from 0; A has one
+            validation part. Test rows are the same for all.
+        blind: leave the test rows out.
         telling: leave the attributes that tell part of a label among the inputs, as in the published rows.
         bins: encode numbers by their bins besides.
     """
@@ -106,6 +117,7 @@ def load(split: str, pair: tuple[str, str], *, telling: bool = True, bins: bool 
     else:
         known = len(order) * 2 // 3
         held_out = known // 10
+        order[:known] = np.roll(order[:known], -fold * held_out)
         validation, train, test = (official[chosen] for chosen in np.split(order, [held_out, known]))
     withheld = WITHHELD if telling else (*WITHHELD, *TELLING)
     inputs = [name for name in train.columns if name not in withheld]
@@ -129,7 +141,8 @@ def load(split: str, pair: tuple[str, str], *, telling: bool = True, bins: bool 
         y = frame.select(LABELS[name].cast(pl.Float32).alias(name) for name in pair).to_numpy()
         return Part(rows, dense.astype(np.float32).reshape(len(frame), len(numbers)), np.ascontiguousarray(y))
 
-    return Census(sizes, tuple(numbers), encode(train), encode(validation), encode(test))
+    tested = None if blind else encode(test)
+    return Census(sizes, tuple(numbers), encode(train), encode(validation), tested)
 
 
 def bin_edges(number_B: np.ndarray) -> np.ndarray:

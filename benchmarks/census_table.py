@@ -31,7 +31,7 @@ PUBLISHED = {
 def table(rows: list[dict[str, object]], pair: tuple[str, str]) -> None:
     """Means and deviations of one pair, and how ours stand to the best peer."""
     of: dict[tuple[str, str], list[dict[str, object]]] = defaultdict(list)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: int(str(row["seed"]))):
         if row["pair"] == list(pair):
             of[str(row["side"]), str(row["network"])].append(row)
     print(
@@ -60,14 +60,19 @@ def deviation(test_SK: np.ndarray) -> np.ndarray:
 def verdict(
     name: str, pair: tuple[str, str], test_SK: np.ndarray, shown: dict[tuple[str, str], np.ndarray]
 ) -> str:
-    """Difference of the means to the best peer with the same network, in the larger deviation of the two."""
+    """What it gains over single-task and over the best peer with the same network.
+
+    To single-task, the mean of the differences seed by seed and its standard error; to the peer, the
+    difference of the means and how much that is in the larger deviation of the two.
+    """
     said = []
     for k, objective in enumerate(pair):
         rivals = [t for (side, other), t in shown.items() if side != "ours" and other == name]
         parts = []
         if name != "SingleTask":
-            gain = test_SK[:, k].mean() - shown["ours", "SingleTask"][:, k].mean()
-            parts.append(f"{gain:+.4f} to single-task")
+            gain_S = test_SK[:, k] - shown["ours", "SingleTask"][:, k]
+            error = deviation(gain_S[:, None])[0] / len(gain_S) ** 0.5
+            parts.append(f"{gain_S.mean():+.5f} ± {error:.5f} to single-task")
         if rivals:
             best = max(rivals, key=lambda t: float(t[:, k].mean()))
             gap = test_SK[:, k].mean() - best[:, k].mean()
