@@ -60,7 +60,7 @@ def ours(
     from models.train import train_one_pass
 
     del side
-    encoder = mine.encoder(asked.more_rows)
+    encoder = mine.encoder(planted.sizes(asked.most_ids, asked.more_rows))
     line = mine.line(model, encoder.layout, products=asked.products)
     with _Meter() as meter:
         train_one_pass(line, map(Batch.from_numpy, ahead(mine.batches(file, encoder, batch))))
@@ -74,7 +74,7 @@ def peer(
     from throughput_peers import PEERS, quiet
 
     with quiet():
-        trained = PEERS[side](model, file, asked.more_rows)
+        trained = PEERS[side](model, file, planted.sizes(asked.most_ids, asked.more_rows))
         with _Meter() as meter:
             trained.train(batch)
         return meter.found | ({} if test is None else {"predicted": trained.predict(test, 4096)})
@@ -116,19 +116,23 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     parser.add_argument("--batches", nargs="+", type=int, default=(4096, 1024))
     parser.add_argument("--products", choices=PRODUCTS, default="bfloat16", help="of ours, where native")
+    parser.add_argument(
+        "--most-ids", type=int, help="ids of a field are folded into as many (10000: 0.1 M in all)"
+    )
     parser.add_argument("--more-rows", type=int, default=0, help="rows of the largest table that no id owns")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    train = asked.folder / f"train-{asked.rows}.parquet"
-    test = asked.folder / f"test-{asked.test_rows}.parquet" if asked.test_rows else None
+    folded = "" if asked.most_ids is None else f"-of-{asked.most_ids}"
+    train = asked.folder / f"train-{asked.rows}{folded}.parquet"
+    test = asked.folder / f"test-{asked.test_rows}{folded}.parquet" if asked.test_rows else None
     if asked.one:
         (side,), (model,), (batch,) = asked.sides, asked.models, asked.batches
         print(json.dumps(measure(side, model, train, test, batch, asked)))
         return
-    planted.write(train, asked.rows, seed=1)
+    planted.write(train, asked.rows, seed=1, most_ids=asked.most_ids)
     if test is not None:
-        planted.write(test, asked.test_rows, seed=1, first=1_000_000_000)
+        planted.write(test, asked.test_rows, seed=1, first=1_000_000_000, most_ids=asked.most_ids)
     for batch in asked.batches:
         for model in asked.models:
             runs: dict[str, list[dict[str, Any]]] = {side: [] for side in asked.sides}

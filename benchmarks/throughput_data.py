@@ -24,10 +24,17 @@ CARDINALITIES = (
 )
 FIELDS = tuple(f"f{place}" for place in range(len(CARDINALITIES)))
 QUANTITIES = tuple(f"d{place}" for place in range(8))
+SIZES = dict(zip(FIELDS, CARDINALITIES, strict=True))
 LABELS = ("y_click", "y_conversion")
 BLOCK = 100_000
 _RATES = (0.04, 0.05)
 _FACTORS = 4
+
+
+def sizes(most_ids: int | None = None, more_rows: int = 0) -> dict[str, int]:
+    """Rows of the table by field: an id each, at most ``most_ids`` a field; ``more_rows`` that no id owns."""
+    folded = {name: count if most_ids is None else min(count, most_ids) for name, count in SIZES.items()}
+    return folded | {FIELDS[0]: folded[FIELDS[0]] + more_rows}
 
 
 class _Truth:
@@ -87,13 +94,17 @@ def blocks(rows: int, seed: int, first: int = 0) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(columns)
 
 
-def write(path: Path, rows: int, seed: int, first: int = 0) -> Path:
-    """The rows as one Parquet file, written block by block; an existing one is kept."""
+def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None = None) -> Path:
+    """The rows as one Parquet file, written block by block; an existing one is kept.
+
+    With ``most_ids``, the ids of a field are folded into as many.
+    """
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    made = blocks(rows, seed, first)
+    folded = [] if most_ids is None else [pl.col(name) % most_ids for name in FIELDS]
+    made = (block.with_columns(folded) for block in blocks(rows, seed, first))
     table = next(made).to_arrow()
     with pq.ParquetWriter(unfinished, table.schema, compression="zstd", compression_level=1) as writer:
         writer.write_table(table)

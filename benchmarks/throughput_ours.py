@@ -5,7 +5,7 @@ Shapes: B rows, K objectives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -52,17 +52,17 @@ FUNNEL = Funnel(
 )
 
 
-def scenario(more_rows: int = 0) -> Scenario:
-    """The planted set, its id fields as features of the request; ``more_rows`` of the table no id owns."""
+def scenario(sizes: Mapping[str, int] = planted.SIZES) -> Scenario:
+    """The planted set, its id fields as features of the request; ``sizes`` are rows of the table by field."""
     features = [
         Feature(
             name=name,
             expr=pl.col(name),
             dtype=pl.Int64(),
-            encoding=Category(vocabulary=name, capacity=FIRST + count + (more_rows if not place else 0)),
+            encoding=Category(vocabulary=name, capacity=FIRST + count),
             description="id",
         )
-        for place, (name, count) in enumerate(zip(planted.FIELDS, planted.CARDINALITIES, strict=True))
+        for name, count in sizes.items()
     ]
     features += [
         Feature(name=n, expr=pl.col(n), dtype=pl.Float32(), encoding=Dense(), description="quantity")
@@ -91,21 +91,21 @@ def scenario(more_rows: int = 0) -> Scenario:
     )
 
 
-def id_map(seed: int = 0) -> pl.DataFrame:
-    """Every id has a row of its own, in no order, as when ids come by and by."""
+def id_map(sizes: Mapping[str, int] = planted.SIZES, seed: int = 0) -> pl.DataFrame:
+    """Every id that the set can have has a row of its own, in no order, as when ids come by and by."""
     order = np.random.default_rng(seed)
     parts = [
         pl.DataFrame({"id_int": np.arange(n), "row": FIRST + order.permutation(n).astype(np.int32)}).select(
             pl.lit(name).alias("vocabulary"), "id_int", "row", row_since=pl.lit(_DAY)
         )
-        for name, n in zip(planted.FIELDS, planted.CARDINALITIES, strict=True)
+        for name, n in ((name, min(n, planted.SIZES[name])) for name, n in sizes.items())
     ]
     return pl.concat([empty_map(), *parts], how="diagonal").select(MAP_SCHEMA.keys())
 
 
-def encoder(more_rows: int = 0) -> Encoder:
+def encoder(sizes: Mapping[str, int] = planted.SIZES) -> Encoder:
     """The encoder of the planted set."""
-    return Encoder(Layout.of(scenario(more_rows).features), id_map())
+    return Encoder(Layout.of(scenario(sizes).features), id_map(sizes))
 
 
 def rows(file: Path) -> pl.LazyFrame:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,10 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 class DeepCTR(Peer):
     """DeepCTR-Torch."""
 
-    def __init__(self, name: str, file: Path, more_rows: int = 0) -> None:
+    def __init__(self, name: str, file: Path, sizes: Mapping[str, int] = planted.SIZES) -> None:
         from deepctr_torch.inputs import DenseFeat, SparseFeat
         from deepctr_torch.models.multitask import ESMM, MMOE, PLE
 
-        sizes = _sizes(more_rows)
         columns = [SparseFeat(name, n, embedding_dim=DIM) for name, n in sizes.items()]
         columns += [DenseFeat(quantity, 1) for quantity in planted.QUANTITIES]
         settings: dict[str, Any] = {"task_names": planted.LABELS, "seed": 1}
@@ -87,14 +87,14 @@ class DeepCTR(Peer):
 class Rechub(Peer):
     """torch-rechub."""
 
-    def __init__(self, name: str, file: Path, more_rows: int = 0) -> None:
+    def __init__(self, name: str, file: Path, sizes: Mapping[str, int] = planted.SIZES) -> None:
         from torch_rechub.basic.features import DenseFeature, SparseFeature
         from torch_rechub.models.multi_task import ESMM, MMOE, PLE
         from torch_rechub.trainers import MTLTrainer
         from torch_rechub.utils.data import DataGenerator
 
         self._generator = DataGenerator
-        ids = [SparseFeature(name, n, embed_dim=DIM) for name, n in _sizes(more_rows).items()]
+        ids = [SparseFeature(name, n, embed_dim=DIM) for name, n in sizes.items()]
         features = [*ids, *(DenseFeature(quantity) for quantity in planted.QUANTITIES)]
         towers, tasks = [{"dims": list(_TOWER)}] * 2, ["classification"] * 2
         expert = {"dims": list(_EXPERT)}
@@ -143,8 +143,3 @@ def quiet() -> Any:  # noqa: ANN401 - a context manager
     """Without their progress bars."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
-
-
-def _sizes(more_rows: int) -> dict[str, int]:
-    sizes = dict(zip(planted.FIELDS, planted.CARDINALITIES, strict=True))
-    return sizes | {planted.FIELDS[0]: sizes[planted.FIELDS[0]] + more_rows}

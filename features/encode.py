@@ -115,10 +115,12 @@ class Encoder:
         self._given: dict[str, pl.DataFrame] = {}
         self._edges: dict[str, np.ndarray] = {}
         self._ids: dict[str, IdLookup] = {}
-        # of a large map only what is needed is copied
+        # one vocabulary at a time, and of it what is needed: all parts of a large map are a second one
         owned = id_map.select("vocabulary", "id_int", "id_text", "edge", "row", "row_since")
-        for (name,), part in owned.filter(pl.col("row").is_not_null()).group_by("vocabulary"):
-            vocabulary = str(name)
+        for vocabulary in id_map["vocabulary"].unique():
+            part = owned.filter((pl.col("vocabulary") == vocabulary) & pl.col("row").is_not_null())
+            if part.is_empty():
+                continue
             self._given[vocabulary] = part.select("row", "row_since")
             if isinstance(layout.vocabularies.get(vocabulary), Binned):
                 self._edges[vocabulary] = part["edge"].sort().to_numpy()

@@ -69,13 +69,16 @@ class Networks(nn.Module):
             biases.append(nn.Parameter(torch.zeros(groups * per_group, 1, after)))
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
 
-    def forward(self, x_GBI: Tensor, head: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours.
+    def forward(self, x_GBI: Tensor) -> Tensor:
+        """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
+        return self.read(x_GBI)
+
+    def read(self, x_GBI: Tensor, head: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """``forward``, and what a linear layer behind each network makes of it.
 
         Args:
             x_GBI: input.
-            head: weight (S, O, Z) and bias (S, 1, Z) of a linear layer behind each; the result is then
-                (S, B, Z).
+            head: weight (S, O, Z) and bias (S, 1, Z) of that layer; the result is then (S, B, Z).
         """
         if self.relu and torch.is_grad_enabled():
             weights, biases = [*self.weights], [*self.biases]
@@ -228,7 +231,7 @@ class ObjectiveTowers(nn.Module):
         """Logits, shape (B, K), of one input for all (G = 1) or of one per tower."""
         head = self.weight_KO1, self.bias_K11
         if self.tower_of is None:
-            return self.hidden(x_GBI, head).squeeze(2).T  # type: ignore[no-any-return]
+            return self.hidden.read(x_GBI, head).squeeze(2).T
         return _affine(self.hidden(x_GBI)[self.tower_of], *head).squeeze(2).T
 
 
