@@ -97,8 +97,9 @@ def broken(
 
 def _relate(connection: duckdb.DuckDBPyConnection, name: str, relation: Relation) -> None:
     parts = [
-        connection.read_parquet([str(file) for file in files], hive_partitioning=True, union_by_name=True)
-        .project(columns)
+        connection.read_parquet(
+            [str(file) for file in files], hive_partitioning=True, union_by_name=True
+        ).project(columns)
         for files, columns in relation.parts
         if files
     ]

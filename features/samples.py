@@ -79,12 +79,49 @@ def build(
         at_impressions: per view that is fresh by event, its values at these impressions.
         completeness: rows of the table of that name that were valid at the watermark, if there are any.
     """
-    funnel = scenario.funnel
+    known = featured(impressions, scenario, snapshots, at_impressions)
+    return with_labels(known, labels, scenario, watermark=watermark, completeness=completeness)
+
+
+def featured(
+    impressions: pl.LazyFrame,
+    scenario: Scenario,
+    snapshots: Mapping[str, pl.LazyFrame | None],
+    at_impressions: Mapping[str, pl.LazyFrame] | None = None,
+) -> pl.LazyFrame:
+    """Keys and features of impressions: what was known at each, whatever happened next.
+
+    Args:
+        impressions: as ``build`` takes them, as are the others.
+        scenario: the scenario.
+        snapshots: per view.
+        at_impressions: per view.
+    """
     context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
     rows = impressions.select("impression_id", *context)
-    featured = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
-    complete = add_on_demand(featured, scenario.on_demand)
-    flagged = labelled(complete, labels, funnel).with_columns(
+    joined = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
+    return add_on_demand(joined, scenario.on_demand)
+
+
+def with_labels(
+    known: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    scenario: Scenario,
+    *,
+    watermark: datetime,
+    completeness: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
+    """Samples, ordered by exposure, from what was known of impressions, which must have ``known_columns``.
+
+    Args:
+        known: as ``featured`` gives it, or as it stands in samples with labels of an earlier instant.
+        labels: as ``build`` takes them, as are the others.
+        scenario: the scenario.
+        watermark: of the labels.
+        completeness: valid at the watermark.
+    """
+    funnel = scenario.funnel
+    flagged = labelled(known, labels, funnel).with_columns(
         *finality(funnel, scenario.lateness, watermark),
         *spaces(funnel),
         revised_at(funnel, scenario.lateness),
@@ -105,10 +142,15 @@ def build(
 
 def columns(scenario: Scenario) -> list[str]:
     """Columns of the sample table, in order."""
-    keys = ["impression_id", "user_id", "item_id", "exposed_at", "arrived_at"]
-    features = [feature.name for feature in scenario.features if feature.name not in keys]
     labels = [column for o in scenario.funnel for column in label_columns(o)]
-    return [*keys, *features, *labels, "label_state", "revised_at", "age_hours", "weight", "label_as_of"]
+    clocks = ["label_state", "revised_at", "age_hours", "weight", "label_as_of"]
+    return [*known_columns(scenario), *labels, *clocks]
+
+
+def known_columns(scenario: Scenario) -> list[str]:
+    """The first of them: keys and features, which no later event changes."""
+    keys = ["impression_id", "user_id", "item_id", "exposed_at", "arrived_at"]
+    return [*keys, *(feature.name for feature in scenario.features if feature.name not in keys)]
 
 
 def label_columns(o: Objective) -> list[str]:

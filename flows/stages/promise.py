@@ -98,7 +98,7 @@ def _broken(house: House, table: Table, files: Sequence[Path], days: Sequence[da
 def _passing(
     house: House, table: Table, parts: Iterable[Staged], thinned: list[Thinned]
 ) -> Iterator[pl.DataFrame]:
-    """The rows of all parts in blocks; ``thinned`` gets what leaks are looked for in, of each part of samples.
+    """The rows of all parts in blocks; of samples, ``thinned`` gets those in which leaks are looked for.
 
     Files are read once for both.
     """
