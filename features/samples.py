@@ -58,49 +58,24 @@ def _join(
     )
 
 
-def build(
-    impressions: pl.LazyFrame,
-    labels: pl.LazyFrame,
-    scenario: Scenario,
-    snapshots: Mapping[str, pl.LazyFrame | None],
-    *,
-    watermark: datetime,
-    at_impressions: Mapping[str, pl.LazyFrame] | None = None,
-    completeness: pl.LazyFrame | None = None,
-) -> pl.LazyFrame:
-    """Samples of one logical day, one row per impression, ordered by exposure.
-
-    Args:
-        impressions: the day's rows of the impression source.
-        labels: as ``features.labels.attribute`` gives them.
-        scenario: the scenario.
-        snapshots: per view, what was valid at the day's start.
-        watermark: labels are as of this instant; finality follows from it.
-        at_impressions: per view that is fresh by event, its values at these impressions.
-        completeness: rows of the table of that name that were valid at the watermark, if there are any.
-    """
-    known = featured(impressions, scenario, snapshots, at_impressions)
-    return with_labels(known, labels, scenario, watermark=watermark, completeness=completeness)
-
-
 def featured(
     impressions: pl.LazyFrame,
     scenario: Scenario,
     snapshots: Mapping[str, pl.LazyFrame | None],
     at_impressions: Mapping[str, pl.LazyFrame] | None = None,
 ) -> pl.LazyFrame:
-    """Keys and features of impressions: what was known at each, whatever happened next.
+    """Keys and features of impressions: what was known at each, whatever happened next; in their order.
 
     Args:
-        impressions: as ``build`` takes them, as are the others.
+        impressions: rows of the impression source, of one logical day.
         scenario: the scenario.
-        snapshots: per view.
-        at_impressions: per view.
+        snapshots: per view, what was valid at the day's start.
+        at_impressions: per view that is fresh by event, its values at these impressions.
     """
     context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
     rows = impressions.select("impression_id", *context)
     joined = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
-    return add_on_demand(joined, scenario.on_demand)
+    return add_on_demand(joined, scenario.on_demand).select(known_columns(scenario))
 
 
 def with_labels(
@@ -111,14 +86,14 @@ def with_labels(
     watermark: datetime,
     completeness: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
-    """Samples, ordered by exposure, from what was known of impressions, which must have ``known_columns``.
+    """Samples, one row per impression, in the order in which they come.
 
     Args:
         known: as ``featured`` gives it, or as it stands in samples with labels of an earlier instant.
-        labels: as ``build`` takes them, as are the others.
+        labels: as ``features.labels.attribute`` gives them.
         scenario: the scenario.
-        watermark: of the labels.
-        completeness: valid at the watermark.
+        watermark: labels are as of this instant; finality follows from it.
+        completeness: rows of the table of that name that were valid at the watermark, if there are any.
     """
     funnel = scenario.funnel
     flagged = labelled(known, labels, funnel).with_columns(
@@ -128,16 +103,12 @@ def with_labels(
     )
     for objective in funnel:
         flagged = expected(flagged, completeness, scenario, objective, watermark)
-    return (
-        flagged.with_columns(
-            label_state(funnel),
-            age_hours=((pl.lit(watermark) - pl.col("exposed_at")) / timedelta(hours=1)).cast(pl.Float32),
-            weight=pl.lit(1.0, dtype=pl.Float32),
-            label_as_of=pl.lit(watermark, dtype=pl.Datetime("us")),
-        )
-        .select(columns(scenario))
-        .sort("exposed_at", "impression_id")
-    )
+    return flagged.with_columns(
+        label_state(funnel),
+        age_hours=((pl.lit(watermark) - pl.col("exposed_at")) / timedelta(hours=1)).cast(pl.Float32),
+        weight=pl.lit(1.0, dtype=pl.Float32),
+        label_as_of=pl.lit(watermark, dtype=pl.Datetime("us")),
+    ).select(columns(scenario))
 
 
 def columns(scenario: Scenario) -> list[str]:

@@ -16,7 +16,7 @@ from features.errors import MissingStage
 from features.fingerprint import fingerprint
 from features.labels import Attribution
 from features.on_demand import ON_DEMAND
-from features.samples import featured, known_columns, with_labels
+from features.samples import featured, with_labels
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, samples
 from features.staging import Staged
@@ -233,8 +233,7 @@ def _found(house: House, plan: SamplePlan, *, after: date | None) -> Iterator[pl
     with with_values(house, plan.day, blocks) as told:
         for block, values in told:
             own = {name: found.lazy() for name, found in values.items()}
-            known = featured(block.lazy(), scenario, snapshots, own)
-            yield known.select(known_columns(scenario)).collect()
+            yield featured(block.lazy(), scenario, snapshots, own).collect()
 
 
 def _snapshots(house: House, plan: SamplePlan) -> dict[str, pl.LazyFrame | None]:
