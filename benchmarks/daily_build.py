@@ -134,7 +134,7 @@ def measure(place: Place, day: date, size: int) -> Figures:
     found = {}
     for stage in place.stages:
         found[stage] = json.loads(place.child("--stage", stage, str(day)))
-        say(f"  {stage:8}" + "".join(f"{name} {found[stage][name]:8.2f}   " for name in UNITS))
+        say(f"  {stage:9}" + "".join(f"{name} {found[stage][name]:8.2f}   " for name in UNITS))
     found["all"] = {
         "wall_s": sum(one["wall_s"] for one in found.values()),
         "cpu_s": sum(one["cpu_s"] for one in found.values()),
@@ -145,14 +145,14 @@ def measure(place: Place, day: date, size: int) -> Figures:
 
 def table(head: str, rows: Mapping[int, Figures], per: Mapping[int, int]) -> None:
     """Print a line per row and stage, with the cost against the first row's, per impression of the row."""
-    print(f"\n{head:>12}  stage       wall s     CPU s  µs CPU/row  ratio  peak GiB")
+    print(f"\n{head:>12}  stage        wall s     CPU s  µs CPU/row  ratio  peak GiB")
     first = next(iter(rows))
     for name, figures in rows.items():
         for stage, one in figures.items():
             cost = one["cpu_s"] / per[name]
             ratio = cost / (rows[first][stage]["cpu_s"] / per[first])
             print(
-                f"{name:>12,}  {stage:8} {one['wall_s']:9.1f} {one['cpu_s']:9.1f}  {1e6 * cost:10.2f}"
+                f"{name:>12,}  {stage:9} {one['wall_s']:9.1f} {one['cpu_s']:9.1f}  {1e6 * cost:10.2f}"
                 f"  {ratio:5.2f}  {one['peak_gib']:8.2f}"
             )
 

@@ -150,14 +150,14 @@ def labelled(impressions: pl.LazyFrame, labels: pl.LazyFrame, funnel: Funnel) ->
     """Add the columns of every objective to impressions: ``y_*`` (Int8), and zeros where nothing is known.
 
     Args:
-        impressions: distinct rows with ``impression_id``; every row comes back once.
+        impressions: distinct rows with ``impression_id``; every row comes back once, in its place.
         labels: as ``attribute`` gives them.
         funnel: the objectives.
     """
     filled = [pl.col(name).fill_null(0) for o in funnel for name in numbers(o)]
     happened = [(pl.col(o.count) > 0).cast(pl.Int8).alias(o.label) for o in funnel]
     told = labels.drop("exposed_at")
-    joined = impressions.join(told, on="impression_id", how="left", validate="m:1")
+    joined = impressions.join(told, on="impression_id", how="left", validate="m:1", maintain_order="left")
     return joined.with_columns(filled).with_columns(happened)
 
 

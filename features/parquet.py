@@ -140,8 +140,10 @@ class DataFile:
 
     def _flush(self, count: int) -> None:
         rows = pa.concat_tables(self._waiting)
-        head = rows.slice(0, count).combine_chunks().replace_schema_metadata(self._schema.metadata)
-        self._writer.write_table(head, row_group_size=ROW_GROUP)
+        for start in range(0, count, ROW_GROUP):
+            # Only a group that lies across batches is copied.
+            group = rows.slice(start, min(ROW_GROUP, count - start)).combine_chunks()
+            self._writer.write_table(group.replace_schema_metadata(self._schema.metadata))
         self._waiting = [rows.slice(count)] if count < rows.num_rows else []
 
 

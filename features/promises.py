@@ -45,10 +45,12 @@ class Relation:
     Attributes:
         schema: its columns.
         parts: data files, and the columns taken of them, as SQL; the parts are put one under the other.
+        once: whether equal rows are put together, which an anti join does not need.
     """
 
     schema: pa.Schema
     parts: tuple[tuple[tuple[Path, ...], str], ...]
+    once: bool = True
 
 
 def promises_of(table: str) -> tuple[sql.Query, ...]:
@@ -95,12 +97,14 @@ def broken(
 
 def _relate(connection: duckdb.DuckDBPyConnection, name: str, relation: Relation) -> None:
     parts = [
-        connection.read_parquet([str(file) for file in files], hive_partitioning=True, union_by_name=True)
-        .project(columns)
-        .distinct()
+        connection.read_parquet(
+            [str(file) for file in files], hive_partitioning=True, union_by_name=True
+        ).project(columns)
         for files, columns in relation.parts
         if files
     ]
+    if relation.once:
+        parts = [part.distinct() for part in parts]
     if not parts:
         connection.register(name, relation.schema.empty_table())
         return

@@ -58,57 +58,70 @@ def _join(
     )
 
 
-def build(
+def featured(
     impressions: pl.LazyFrame,
-    labels: pl.LazyFrame,
     scenario: Scenario,
     snapshots: Mapping[str, pl.LazyFrame | None],
-    *,
-    watermark: datetime,
     at_impressions: Mapping[str, pl.LazyFrame] | None = None,
-    completeness: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
-    """Samples of one logical day, one row per impression, ordered by exposure.
+    """Keys and features of impressions: what was known at each, whatever happened next; in their order.
 
     Args:
-        impressions: the day's rows of the impression source.
-        labels: as ``features.labels.attribute`` gives them.
+        impressions: rows of the impression source, of one logical day.
         scenario: the scenario.
         snapshots: per view, what was valid at the day's start.
-        watermark: labels are as of this instant; finality follows from it.
         at_impressions: per view that is fresh by event, its values at these impressions.
+    """
+    context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
+    rows = impressions.select("impression_id", *context)
+    joined = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
+    return add_on_demand(joined, scenario.on_demand).select(known_columns(scenario))
+
+
+def with_labels(
+    known: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    scenario: Scenario,
+    *,
+    watermark: datetime,
+    completeness: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
+    """Samples, one row per impression, in the order in which they come.
+
+    Args:
+        known: as ``featured`` gives it, or as it stands in samples with labels of an earlier instant.
+        labels: as ``features.labels.attribute`` gives them.
+        scenario: the scenario.
+        watermark: labels are as of this instant; finality follows from it.
         completeness: rows of the table of that name that were valid at the watermark, if there are any.
     """
     funnel = scenario.funnel
-    context = [name for name in scenario.impressions.schema.names if name not in ("day", "impression_id")]
-    rows = impressions.select("impression_id", *context)
-    featured = join_views(add_context(rows, scenario), scenario.views, snapshots, at_impressions)
-    complete = add_on_demand(featured, scenario.on_demand)
-    flagged = labelled(complete, labels, funnel).with_columns(
+    flagged = labelled(known, labels, funnel).with_columns(
         *finality(funnel, scenario.lateness, watermark),
         *spaces(funnel),
         revised_at(funnel, scenario.lateness),
     )
     for objective in funnel:
         flagged = expected(flagged, completeness, scenario, objective, watermark)
-    return (
-        flagged.with_columns(
-            label_state(funnel),
-            age_hours=((pl.lit(watermark) - pl.col("exposed_at")) / timedelta(hours=1)).cast(pl.Float32),
-            weight=pl.lit(1.0, dtype=pl.Float32),
-            label_as_of=pl.lit(watermark, dtype=pl.Datetime("us")),
-        )
-        .select(columns(scenario))
-        .sort("exposed_at", "impression_id")
-    )
+    return flagged.with_columns(
+        label_state(funnel),
+        age_hours=((pl.lit(watermark) - pl.col("exposed_at")) / timedelta(hours=1)).cast(pl.Float32),
+        weight=pl.lit(1.0, dtype=pl.Float32),
+        label_as_of=pl.lit(watermark, dtype=pl.Datetime("us")),
+    ).select(columns(scenario))
 
 
 def columns(scenario: Scenario) -> list[str]:
     """Columns of the sample table, in order."""
-    keys = ["impression_id", "user_id", "item_id", "exposed_at", "arrived_at"]
-    features = [feature.name for feature in scenario.features if feature.name not in keys]
     labels = [column for o in scenario.funnel for column in label_columns(o)]
-    return [*keys, *features, *labels, "label_state", "revised_at", "age_hours", "weight", "label_as_of"]
+    clocks = ["label_state", "revised_at", "age_hours", "weight", "label_as_of"]
+    return [*known_columns(scenario), *labels, *clocks]
+
+
+def known_columns(scenario: Scenario) -> list[str]:
+    """The first of them: keys and features, which no later event changes."""
+    keys = ["impression_id", "user_id", "item_id", "exposed_at", "arrived_at"]
+    return [*keys, *(feature.name for feature in scenario.features if feature.name not in keys)]
 
 
 def label_columns(o: Objective) -> list[str]:

@@ -153,15 +153,10 @@ def refused(contract: Contract, block: pl.DataFrame) -> pl.DataFrame:
 
     A row that breaks several rules has the reason of the first.
     """
-    names = [name for name in contract.rules if contract.level(name) == "quarantine"]
-    first = pl.coalesce(
-        pl.when(~pl.col(name)).then(pl.lit(reason(name))) for name in names
-    ) if names else pl.lit(None, dtype=pl.String())  # fmt: skip
-    broken = _broken(contract, block)
-    if broken.is_empty():
-        return block.clear().with_columns(pl.lit(None, dtype=pl.String()).alias("reason"))
-    found = broken.with_columns(first.alias("reason")).filter(pl.col("reason").is_not_null())
-    return found.select(*block.columns, "reason")
+    broken, rules = _broken(contract, block, ("quarantine",))
+    why = [pl.when(~pl.col(name)).then(pl.lit(reason(name))) for name in rules]
+    first = pl.coalesce(why) if why else pl.lit(None, dtype=pl.String())
+    return broken.select(*block.columns, first.alias("reason"))
 
 
 def accepted(contract: Contract, block: pl.DataFrame) -> pl.DataFrame:
@@ -174,12 +169,13 @@ def accepted(contract: Contract, block: pl.DataFrame) -> pl.DataFrame:
 def _offenders(
     contract: Contract, block: pl.DataFrame, levels: tuple[Level, ...]
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    broken = _broken(contract, block)
-    for name in contract.rules if not broken.is_empty() else ():
+    broken, rules = _broken(contract, block, (*levels, "quarantine"))
+    left = [~pl.col(name) for name in rules if contract.level(name) == "quarantine"]
+    leaves = pl.any_horizontal(pl.lit(False), *left)
+    for name in rules:
         level = contract.level(name)
-        offends = ~pl.col(name) if level == "quarantine" else ~pl.col(name) & ~_leaves(contract)
         if level in levels:
-            yield name, broken.filter(offends)
+            yield name, broken.filter(~pl.col(name) if level == "quarantine" else ~pl.col(name) & ~leaves)
 
 
 def _repeated(keys: pl.DataFrame) -> pl.DataFrame:
@@ -188,16 +184,24 @@ def _repeated(keys: pl.DataFrame) -> pl.DataFrame:
     return keys.filter(pl.all_horizontal(same) & (pl.int_range(pl.len()) > 0))
 
 
-def _broken(contract: Contract, block: pl.DataFrame) -> pl.DataFrame:
-    """The rows that break some rule, with one more column a rule: false where it is broken."""
-    _, failure = contract.schema.filter(block.select(contract.schema.column_names()))
-    told = failure.details() if len(failure) else block.clear()
-    return told.with_columns(pl.col(name) == "valid" for name in contract.rules) if len(failure) else told
+def _broken(
+    contract: Contract, block: pl.DataFrame, levels: tuple[Level, ...]
+) -> tuple[pl.DataFrame, list[str]]:
+    """The rows that break a rule of these levels, with one more column for each such rule, false where it is.
 
-
-def _leaves(contract: Contract) -> pl.Expr:
-    names = [name for name in contract.rules if contract.level(name) == "quarantine"]
-    return pl.any_horizontal(~pl.col(name) for name in names) if names else pl.lit(False)
+    Nearly always no row does. So whether any does is asked of all rules at once, and of that nothing is kept
+    but the names of the broken ones, which come second.
+    """
+    columns = block.select(contract.schema.column_names())
+    if columns.schema != pl.Schema(contract.schema):
+        contract.schema.validate(columns)  # raises, and names the columns
+    kept = {
+        name: rule.fill_null(True) for name, rule in contract.rules.items() if contract.level(name) in levels
+    }
+    whole = columns.select(rule.all().alias(name) for name, rule in kept.items())
+    broken = [name for name in whole.columns if not whole[name].item()]
+    told = block.with_columns(kept[name].alias(name) for name in broken)
+    return told.filter(~pl.all_horizontal(broken)) if broken else told.clear(), broken
 
 
 def _example(contract: Contract, rule: str, offenders: pl.DataFrame) -> str:

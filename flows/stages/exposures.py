@@ -16,18 +16,21 @@ from flows.house import House
 BLOCK = 524_288
 
 
-def delivering(house: House, day: date, as_of: date) -> tuple[date, ...]:
-    """Days of arrival up to ``as_of`` on which impressions of ``day`` may be delivered."""
-    return days_between(day, min(as_of, day + timedelta(days=house.scenario.impressions.late_days)))
+def delivering(house: House, day: date, as_of: date, *, after: date | None = None) -> tuple[date, ...]:
+    """Days up to ``as_of``, and ``after`` one, on which impressions of ``day`` may be delivered."""
+    last = min(as_of, day + timedelta(days=house.scenario.impressions.late_days))
+    return tuple(d for d in days_between(day, last) if after is None or d > after)
 
 
-def exposures(house: House, day: date, as_of: date) -> Iterator[pl.DataFrame]:
+def exposures(house: House, day: date, as_of: date, *, after: date | None = None) -> Iterator[pl.DataFrame]:
     """Impressions of ``day`` that arrived by ``as_of``, ordered by ``exposed_at`` and ``impression_id``.
 
-    DuckDB sorts them within the memory of the settings and spills the rest.
+    With ``after``, only those that arrived on a later day than that. DuckDB sorts them within the memory of
+    the settings and spills the rest.
     """
     table = events(house.scenario.impressions)
-    found = (house.store.generation(table, arrived) for arrived in delivering(house, day, as_of))
+    arrivals = delivering(house, day, as_of, after=after)
+    found = (house.store.generation(table, arrived) for arrived in arrivals)
     files = [str(file) for generation in found if generation is not None for file in generation.files]
     columns = ", ".join(f'"{name}"' for name in table.schema.names)
     with connect(house.limits) as connection:

@@ -24,7 +24,7 @@ from features.validation.drift import DRIFT
 from features.validation.foretold import FORETOLD
 from features.validation.leakage import copies
 from features.validation.tables import contract
-from features.validation.thinning import thin
+from features.validation.thinning import Thinned
 from flows.house import House
 
 _STEP = "nothing was committed; correct the input or the code and run the day again"
@@ -38,7 +38,8 @@ def hold(house: House, table: Table, staged: Iterable[Staged]) -> None:
     """
     parts = list(staged)
     days = sorted({part.partition.day for part in parts})
-    rows = blocks(scan(house, table, parts))
+    thinned: list[Thinned] = []
+    rows = _passing(house, table, parts, thinned)
     if found := breaches(contract(table, house.scenario), rows, ("quarantine", "fail")):
         first = found[0]
         raise BrokenPromise(
@@ -53,10 +54,8 @@ def hold(house: House, table: Table, staged: Iterable[Staged]) -> None:
             f"{told.offenders} rows break the promise that {told.promise}; first: {told.examples[0]}",
             _STEP,
         )
-    if table.name == samples(house.scenario).name:
-        for part in parts:
-            height = sum(file.rows for file in part.files)
-            _refuse_leaks(house, table, scan(house, table, [part]), height)
+    for kept in thinned:
+        _refuse_leaks(house, table, kept.rows)
 
 
 def check_published(house: House) -> list[Offence]:
@@ -96,12 +95,30 @@ def _broken(house: House, table: Table, files: Sequence[Path], days: Sequence[da
     return broken(table.name, files, house.scenario.funnel, house.limits, relations=relations)
 
 
-def _refuse_leaks(house: House, table: Table, rows: pl.LazyFrame, height: int) -> None:
-    """Refuse samples of a day of which one column is a label by another name."""
+def _passing(
+    house: House, table: Table, parts: Iterable[Staged], thinned: list[Thinned]
+) -> Iterator[pl.DataFrame]:
+    """The rows of all parts in blocks; of samples, ``thinned`` gets those in which leaks are looked for.
+
+    Files are read once for both.
+    """
     scenario = house.scenario
     known = dict.fromkeys(f.name for f in scenario.features)
     labels = (column for o in scenario.funnel for column in (o.label, o.space))
-    part = thin(rows.select(*known, *labels), height).collect(engine="streaming")
+    told = (*known, *labels)
+    for part in parts:
+        rows = blocks(scan(house, table, [part]))
+        if table.name == samples(scenario).name:
+            thinned.append(Thinned(sum(file.rows for file in part.files), told))
+            rows = thinned[-1].watch(rows)
+        yield from rows
+
+
+def _refuse_leaks(house: House, table: Table, part: pl.DataFrame) -> None:
+    """Refuse samples of a day of which one column is a label by another name; ``part`` is some of them."""
+    scenario = house.scenario
+    if part.is_empty():
+        return
     if leaks := copies(scenario.features, scenario.funnel, part):
         first = leaks[0]
         raise BrokenPromise(
@@ -141,7 +158,8 @@ def _impressions(house: House, days: Sequence[date]) -> Relation:
     source = house.scenario.impressions
     until = max(days) + timedelta(days=source.late_days)
     files = _files(house, source, days_between(min(days), until))
-    return Relation(source.schema, ((files, "impression_id, user_id, item_id, exposed_at"),))
+    columns = "impression_id, user_id, item_id, exposed_at"
+    return Relation(source.schema, ((files, columns),), once=False)
 
 
 def _models(house: House, days: Sequence[date]) -> Relation:

@@ -16,7 +16,7 @@ from features.errors import MissingStage
 from features.fingerprint import fingerprint
 from features.labels import Attribution
 from features.on_demand import ON_DEMAND
-from features.samples import build
+from features.samples import featured, with_labels
 from features.scenario import Source
 from features.schemas import COMPLETENESS, events, samples
 from features.staging import Staged
@@ -31,6 +31,7 @@ from flows.stages.known import known
 from flows.stages.promise import hold
 from flows.stages.quarantine import kept
 from flows.stages.record import StageRecord
+from flows.stages.retold import retold, standing
 from flows.stages.settle import Built, Plan, code, finished, live, now, repeated, stage
 from flows.stages.view import snapshot_of
 
@@ -64,6 +65,7 @@ _CODE = (
     "flows/stages/attributed.py",
     "flows/stages/beyond.py",
     "flows/stages/exposures.py",
+    "flows/stages/retold.py",
     "flows/stages/sample.py",
 )
 
@@ -194,14 +196,6 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     impressions themselves, a block at a time.
     """
     scenario, store = house.scenario, house.store
-    snapshots: dict[str, pl.LazyFrame | None] = {}
-    for view in scenario.views:
-        if view.freshness == "event":
-            continue
-        if snapshot_of(house, view, plan.day) is None:
-            step = f"run the stage view of {plan.as_of} or of {plan.day} first"
-            raise MissingStage(f"{view.table} of {plan.day}", "not there", step)
-        snapshots[view.name] = known(house, view, plan.day).collect(engine="streaming").lazy()
     curves = None
     if _takes_curves(house, plan.day, plan.as_of) and curves_of(house, plan.as_of) is not None:
         curves = store.scan(COMPLETENESS, [plan.as_of]).drop("dt").collect().lazy()
@@ -211,21 +205,48 @@ def _stage(house: House, plan: SamplePlan, attribution: Attribution) -> Staged:
     watermark = house.watermark(plan.as_of)
 
     def rows() -> Iterator[pl.DataFrame]:
-        blocks = exposures(house, plan.day, plan.as_of)
-        with with_values(house, plan.day, blocks) as told:
-            for block, values in told:
-                yield build(
-                    block.lazy(),
-                    _labels(labels, block),
-                    scenario,
-                    snapshots,
-                    watermark=watermark,
-                    at_impressions={name: found.lazy() for name, found in values.items()},
-                    completeness=curves,
-                ).collect()
+        for block in _known(house, plan):
+            near = _labels(labels, block)
+            yield with_labels(
+                block.lazy(), near, scenario, watermark=watermark, completeness=curves
+            ).collect()
 
     built = Built(rows=rows(), rows_in=int(rows_in.item()), notes={"as_of": plan.as_of.isoformat()})
     return stage(store, plan, built)
+
+
+def _known(house: House, plan: SamplePlan) -> Iterator[pl.DataFrame]:
+    """Keys and features of the planned samples, in blocks ordered by exposure."""
+    live_ones = standing(house, plan.day, plan.as_of, plan.inputs)
+    if live_ones is None:
+        return _found(house, plan, after=None)
+    return retold(house, plan.day, _found(house, plan, after=told_until(live_ones)))
+
+
+def _found(house: House, plan: SamplePlan, *, after: date | None) -> Iterator[pl.DataFrame]:
+    """The same of the impressions that arrived ``after`` a day, from the views; ``None`` means of all."""
+    if not delivering(house, plan.day, plan.as_of, after=after):
+        return
+    scenario = house.scenario
+    snapshots = _snapshots(house, plan)
+    blocks = exposures(house, plan.day, plan.as_of, after=after)
+    with with_values(house, plan.day, blocks) as told:
+        for block, values in told:
+            own = {name: found.lazy() for name, found in values.items()}
+            yield featured(block.lazy(), scenario, snapshots, own).collect()
+
+
+def _snapshots(house: House, plan: SamplePlan) -> dict[str, pl.LazyFrame | None]:
+    """By view that is not fresh by event, what was valid at the start of the day; in memory."""
+    snapshots: dict[str, pl.LazyFrame | None] = {}
+    for view in house.scenario.views:
+        if view.freshness == "event":
+            continue
+        if snapshot_of(house, view, plan.day) is None:
+            step = f"run the stage view of {plan.as_of} or of {plan.day} first"
+            raise MissingStage(f"{view.table} of {plan.day}", "not there", step)
+        snapshots[view.name] = known(house, view, plan.day).collect(engine="streaming").lazy()
+    return snapshots
 
 
 def _labels(labels: pl.DataFrame, block: pl.DataFrame) -> pl.LazyFrame:

@@ -1,7 +1,11 @@
 -- table:   samples
 -- promise: an objective never happens without the one it is given
 WITH labels AS (
-    UNPIVOT (SELECT impression_id, COLUMNS('^y_') FROM this) ON COLUMNS('^y_') INTO NAME label VALUE y
+    -- A row whose labels are all equal keeps this promise; only the others are joined.
+    UNPIVOT (
+        SELECT impression_id, COLUMNS('^y_') FROM this
+        WHERE greatest(*COLUMNS('^y_')) > least(*COLUMNS('^y_'))
+    ) ON COLUMNS('^y_') INTO NAME label VALUE y
 )
 
 SELECT child.impression_id, child.label, child.y, parent.label AS parent, parent.y AS parent_y

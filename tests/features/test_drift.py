@@ -12,7 +12,7 @@ from scipy.stats import entropy
 
 from features.funnel import Funnel, Objective
 from features.validation.drift import DRIFT, drift, histograms, psi
-from features.validation.thinning import thin
+from features.validation.thinning import Thinned, thin
 from features.view import Category, Dense, Feature
 
 FUNNEL = Funnel(
@@ -156,3 +156,7 @@ def test_a_thinned_day_keeps_every_nth_row_of_the_whole_day() -> None:
         step = -(-1_000 // at_most) if at_most < 1_000 else 1
         assert kept.to_list() == day["at"].to_list()[::step]
         assert kept.len() <= at_most
+        for rows in (1, 3, 64, 2_000):
+            passing = Thinned(day.height, ["at"], at_most)
+            assert pl.concat(passing.watch(day.iter_slices(rows))).equals(day)
+            assert passing.rows["at"].to_list() == kept.to_list()

@@ -16,7 +16,7 @@ from features.encode import Layout
 from features.errors import UsageError
 from features.labels import attribute
 from features.on_demand import add_on_demand, inputs
-from features.samples import build
+from features.samples import featured, with_labels
 from features.scenario import Scenario
 from features.scenarios.shop import SCENARIO as SHOP
 from features.view import Category, Dense, Feature
@@ -84,7 +84,8 @@ def sampled(scenario: Scenario) -> pl.DataFrame:
         reversals={o.name: logs[o.reversals] for o in scenario.funnel if o.reversals},
         as_of=NOON + timedelta(hours=12),
     )
-    made = build(rows.lazy(), followed.labels, scenario, SNAPSHOTS, watermark=NOON + timedelta(hours=12))
+    known = featured(rows.lazy(), scenario, SNAPSHOTS)
+    made = with_labels(known, followed.labels, scenario, watermark=NOON + timedelta(hours=12))
     return made.collect().sort("impression_id")
 
 
