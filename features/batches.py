@@ -18,8 +18,8 @@ from features.scenario import Scenario
 
 _EVERYTHING = Everything()
 #: Rows that one scan covers. Whatever lies between a scan and its reader, Polars computes ahead of a slow one
-#: as far as the scan goes: half a million samples are some hundred MiB, a large day is several GiB.
-STRETCH = 524_288
+#: as far as the scan goes: a quarter of a million samples are some tens of MiB, a large day is several GiB.
+STRETCH = 262_144
 
 
 def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:
