@@ -89,6 +89,7 @@ def blocks(rows: int, seed: int, first: int = 0) -> Iterator[pl.DataFrame]:
         happened = rng.random((BLOCK, 2)) < _sigmoid(truth.logits(ids, quantities))
         columns: dict[str, np.ndarray] = {name: ids[:, place] for place, name in enumerate(FIELDS)}
         columns |= {name: quantities[:, place] for place, name in enumerate(QUANTITIES)}
+        columns["exposed_at"] = np.arange(start, start + BLOCK).astype("datetime64[us]")
         columns["y_click"] = happened[:, 0].astype(np.int8)
         columns["y_conversion"] = (happened[:, 0] & happened[:, 1]).astype(np.int8)
         yield pl.DataFrame(columns)

@@ -41,8 +41,9 @@ class Peer(ABC):
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
-    """Every column of a file as one array."""
-    return {name: column.to_numpy(writable=True) for name, column in pl.read_parquet(file).to_dict().items()}
+    """What is read and told of a file, a column an array."""
+    read = pl.read_parquet(file, columns=[*planted.FIELDS, *planted.QUANTITIES, *planted.LABELS])
+    return {name: column.to_numpy(writable=True) for name, column in read.to_dict().items()}
 
 
 class DeepCTR(Peer):

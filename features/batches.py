@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,9 @@ from features.sampling.everything import Everything
 from features.scenario import Scenario
 
 _EVERYTHING = Everything()
+#: Rows that one scan covers. Whatever lies between a scan and its reader, Polars computes ahead of a slow one
+#: as far as the scan goes: a quarter of a million samples are some tens of MiB, a large day is several GiB.
+STRETCH = 262_144
 
 
 def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:
@@ -33,11 +36,19 @@ def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until
     return samples.with_columns(masks).filter(trained)
 
 
-def blocks(rows: pl.LazyFrame, block_rows: int) -> Iterator[pl.DataFrame]:
-    """The rows in order, ``block_rows`` at a time (the last may be smaller), streamed."""
+def blocks(rows: pl.LazyFrame | Iterable[pl.LazyFrame], block_rows: int) -> Iterator[pl.DataFrame]:
+    """The rows in order, ``block_rows`` at a time (the last may be smaller), streamed.
+
+    Args:
+        rows: in one frame, or in several of which each is read when the one before it is over.
+        block_rows: rows of a block.
+    """
     waiting: list[pl.DataFrame] = []
     height = 0
-    for part in rows.collect_batches(chunk_size=block_rows, maintain_order=True):
+    frames = (rows,) if isinstance(rows, pl.LazyFrame) else rows
+    for part in chain.from_iterable(
+        frame.collect_batches(chunk_size=block_rows, maintain_order=True) for frame in frames
+    ):
         waiting.append(part)
         height += part.height
         while height >= block_rows:
@@ -46,6 +57,23 @@ def blocks(rows: pl.LazyFrame, block_rows: int) -> Iterator[pl.DataFrame]:
             waiting, height = [whole.slice(block_rows)], height - block_rows
     if height:
         yield pl.concat(waiting)
+
+
+def stretches(samples: pl.LazyFrame) -> Iterator[pl.LazyFrame]:
+    """The samples in parts of about ``STRETCH`` rows, each of which is a scan of its own.
+
+    Parts are cut between instants of exposure, by which samples are ordered in their files, so that a scan
+    passes over the row groups of the others.
+
+    Args:
+        samples: ordered by ``exposed_at``, a column that they have.
+    """
+    every = samples.select("exposed_at").gather_every(STRETCH, STRETCH)
+    edges = every.collect(engine="streaming")["exposed_at"].unique().sort()
+    exposed = pl.col("exposed_at")
+    for low, high in pairwise((None, *edges, None)):
+        part = samples if low is None else samples.filter(exposed >= low)
+        yield part if high is None else part.filter(exposed < high)
 
 
 def training_batches(
@@ -66,7 +94,8 @@ def training_batches(
     Keys beside those of ``Encoder.encode``: ``y`` (B, K) float32, ``trains`` (B, K) bool, ``weight`` (B,).
 
     Args:
-        rows: as ``fresh_rows`` gives them; of several frames, one after the other, none shares a window.
+        rows: as ``fresh_rows`` gives them, ordered by exposure; of several frames, one after the other, none
+            shares a window.
         scenario: the scenario.
         encoder: turns readable features into arrays.
         batch_rows: rows of a batch, at most.
@@ -80,7 +109,7 @@ def training_batches(
     """
     order = np.random.default_rng(seed)
     parts = (rows,) if isinstance(rows, pl.LazyFrame) else rows
-    for read in chain.from_iterable(blocks(part, window_rows) for part in parts):
+    for read in chain.from_iterable(blocks(stretches(part), window_rows) for part in parts):
         window = sampling.sample(read, scenario.funnel, seed=sampling_seed, propensity=propensity)
         shuffled = order.permutation(window.height)
         first, skip = skip * batch_rows, max(0, skip - -(-window.height // batch_rows))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features.batches import blocks, targets
+from features.batches import blocks, stretches, targets
 from features.bookkeeping import METRICS
 from flows.house import House
 from flows.stages.calibrate import Calibrator
@@ -68,7 +68,7 @@ def score_rows(house: House, line: Line, version: Version | None, rows: pl.LazyF
     encoder = encoder_of(house, version.day, version.id_maps_key)
     names = [column.name for column in house.scenario.funnel.score_columns]
     parts: list[dict[str, np.ndarray]] = []
-    for block in blocks(rows, _BLOCK):
+    for block in blocks(stretches(rows), _BLOCK):
         arrays = encoder.encode(block)
         scored = score_arrays(line, arrays)
         unknown = {f"unknown_{key}": mask for key, mask in encoder.unknown_keys(arrays).items()}

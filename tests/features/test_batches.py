@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batches import blocks, fresh_rows, training_batches
+import features.batches
+from features.batches import blocks, fresh_rows, stretches, training_batches
 from features.encode import Encoder, Layout
 from features.id_maps import empty_map
 from features.sampling.aman import AMAN
@@ -45,6 +46,7 @@ def rows(height: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "number": numbers,
+            "exposed_at": numbers // 3,  # several rows share an instant
             "y_click": (numbers % 2).astype(np.int8),
             "y_conversion": (numbers % 4 == 1).astype(np.int8),
             "trains_click": numbers % 3 == 0,
@@ -127,6 +129,24 @@ def test_of_several_frames_each_is_shuffled_after_the_one_before() -> None:
     assert set(seen[:100]) == set(range(100))
     assert seen[:100] != list(range(100))
     assert sorted(seen[100:]) == list(range(100, 300))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 200), st.integers(1, 50), st.integers(1, 60), st.integers(1, 4))
+def test_stretches_are_the_rows_in_order_whatever_is_asked_of_them(
+    height: int, stretch: int, block_rows: int, every: int
+) -> None:
+    kept = rows(height).filter(pl.col("number") % every == 0)
+    lazy = rows(height).lazy().with_columns(pl.col("number") + 0).filter(pl.col("number") % every == 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.batches, "STRETCH", stretch)
+        parts = [part.collect() for part in stretches(lazy)]
+        made = list(blocks(stretches(lazy), block_rows))
+    # cut between instants, so a part may be larger by the rows of one
+    assert all(part.height < 2 * stretch + 3 for part in parts)
+    for found in (parts, made):
+        assert pl.concat([kept.clear(), *found]).equals(kept)
+    assert all(block.height == block_rows for block in made[:-1])
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 50, 99, 100, 101, 1_000])
