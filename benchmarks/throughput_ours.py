@@ -38,8 +38,8 @@ ARCHITECTURES = {
     "mmoe": partial(MMoE, experts=3, expert=(256, 128), layers=(64,)),
     "ple": partial(PLE, levels=((256, 128), (256, 128)), own=1, shared=1, layers=(64,)),
 }
-#: Step sizes of the network and of the table, by rows of a batch: those of some that gave ESMM the best AUC on
-#: the first 200,000 held-out rows. Smaller batches take more steps, so smaller ones.
+#: Step sizes of the network and of the table, by rows of a batch: of some pairs the one with the best AUC of
+#: ESMM on the first 200,000 held-out rows. Smaller batches take more steps, so smaller ones.
 RATES = {4096: (1e-3, 0.1), 1024: (5e-4, 0.05)}
 DIM = 16
 WINDOW = 65_536
