@@ -61,7 +61,7 @@ def ours(
 
     del side
     encoder = mine.encoder(planted.sizes(asked.most_ids, asked.more_rows))
-    line = mine.line(model, encoder.layout, products=asked.products)
+    line = mine.line(model, encoder.layout, batch_rows=batch, products=asked.products)
     with _Meter() as meter:
         train_one_pass(line, map(Batch.from_numpy, ahead(mine.batches(file, encoder, batch))))
     return meter.found | ({} if test is None else {"predicted": mine.predictions(line, encoder, test)})

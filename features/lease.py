@@ -16,6 +16,8 @@ from pathlib import Path
 from features.errors import BadWarehouse, Busy
 
 _POLL_SECONDS = 0.02
+#: How long a holder is given to sign, before whoever it refuses is told that it has not.
+_TO_SIGN_SECONDS = 1.0
 
 
 @contextmanager
@@ -79,9 +81,13 @@ def _write(descriptor: int, card: dict[str, object]) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote the lock file; it may be between two holders just now."""
-    try:
-        card = json.loads(path.read_text())
-        return f"process {card['pid']} on {card['host']} since {card['started']} UTC"
-    except (ValueError, KeyError, OSError):
-        return "a process that has not signed yet"
+    """Who wrote the lock file; just now it may be between two holders, so it is read until somebody has."""
+    deadline = time.monotonic() + _TO_SIGN_SECONDS
+    while True:
+        try:
+            card = json.loads(path.read_text())
+            return f"process {card['pid']} on {card['host']} since {card['started']} UTC"
+        except (ValueError, KeyError, OSError):
+            if time.monotonic() >= deadline:
+                return "a process that has not signed yet"
+            time.sleep(_POLL_SECONDS)

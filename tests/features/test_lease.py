@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import Busy
+from features.lease import lease
 from features.store import Store
 
 HOLD = (
@@ -76,3 +79,19 @@ def test_a_lease_is_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="Lease must match"):
         Store(tmp_path).lease(name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("signs", "said"), [(True, "process 7 on here since 2026"), (False, "a process that has not signed yet")]
+)
+def test_a_holder_that_has_just_begun_is_given_time_to_sign(tmp_path: Path, signs: bool, said: str) -> None:
+    path = tmp_path / "run"
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        card = json.dumps({"pid": 7, "host": "here", "started": "2026-01-05T00:00:00"})
+        timer = threading.Timer(0.2, lambda: path.write_text(card))
+        if signs:
+            timer.start()
+        with pytest.raises(Busy, match=said), lease(path):
+            pass
+        timer.cancel()
