@@ -26,6 +26,7 @@ FIELDS = tuple(f"f{place}" for place in range(len(CARDINALITIES)))
 QUANTITIES = tuple(f"d{place}" for place in range(8))
 SIZES = dict(zip(FIELDS, CARDINALITIES, strict=True))
 LABELS = ("y_click", "y_conversion")
+COLUMNS = {*FIELDS, *QUANTITIES, *LABELS, "exposed_at"}
 BLOCK = 100_000
 _RATES = (0.04, 0.05)
 _FACTORS = 4
@@ -96,11 +97,11 @@ def blocks(rows: int, seed: int, first: int = 0) -> Iterator[pl.DataFrame]:
 
 
 def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None = None) -> Path:
-    """The rows as one Parquet file, written block by block; an existing one is kept.
+    """The rows as one Parquet file, written block by block; an existing one of the same columns is kept.
 
     With ``most_ids``, the ids of a field are folded into as many.
     """
-    if path.exists():
+    if path.exists() and set(pq.read_schema(path).names) == COLUMNS:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")

@@ -35,12 +35,18 @@ def refuse_losses(losses_K: Tensor, funnel: Funnel, step: int) -> None:
         )
 
 
-def refuse_gradients(gradients: Mapping[str, Tensor | None], step: int) -> None:
+def refuse_gradients(vectors_grad: Tensor | None, parameters: Mapping[str, nn.Parameter], step: int) -> None:
     """Refuse gradients of which one is not finite.
+
+    Args:
+        vectors_grad: of the vectors of the batch, if they have one.
+        parameters: whose gradients are asked, by name.
+        step: of the line.
 
     Raises:
         NotFinite: naming the step and the parameters.
     """
+    gradients = {"embedding": vectors_grad, **{name: p.grad for name, p in parameters.items()}}
     known = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     if not known:
         return
@@ -52,6 +58,6 @@ def refuse_gradients(gradients: Mapping[str, Tensor | None], step: int) -> None:
         raise NotFinite(f"Gradient is not finite at step {step}: {', '.join(bad)}. No weight was changed.")
 
 
-def parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """Every parameter by the name that a refusal gives it."""
     return {f"{part}.{name}": p for part, module in modules.items() for name, p in module.named_parameters()}

@@ -15,6 +15,10 @@ from torch.nn import functional
 from models.batch import PADDING_ROW
 from models.row_optimizer import RowOptimizer
 
+#: Bits of a place in a batch, and what places and rows lie below so that both fit into one integer.
+_BITS = 31
+_MOST = 1 << _BITS
+
 
 class LazyAdam(RowOptimizer):
     """Adam applied to the rows that a batch touched.
@@ -102,7 +106,3 @@ def _by_row(rows_N: Tensor) -> tuple[Tensor, Tensor]:
     key_N = (rows_N << _BITS) | torch.arange(len(rows_N), device=rows_N.device)
     key_N.numpy().sort()
     return key_N >> _BITS, key_N & (_MOST - 1)
-
-
-_BITS = 31
-_MOST = 1 << _BITS

@@ -21,7 +21,7 @@ from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding, Read
 from models.entire_space.base import EntireSpace, Labels
 from models.entire_space.values import Objectives, Predictions
-from models.finite import parameters, refuse_gradients, refuse_losses
+from models.finite import named_parameters, refuse_gradients, refuse_losses
 from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
@@ -67,7 +67,7 @@ class Line:
         self._averaging, self._log_rates_K = averaging, log_rates_K.to(self.device)
         self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
-        self._parameters = parameters({"network": network, "balancer": balancer})
+        self._parameters = named_parameters({"network": network, "balancer": balancer})
 
     @classmethod
     def fresh(
@@ -188,8 +188,7 @@ class Line:
         leaves = self.network.leaves(vectors_BPD)
         self.balancer.backward(losses_K, leaves)
         vectors_grad = self.balancer.vectors_gradient(leaves)
-        found = {name: parameter.grad for name, parameter in self._parameters.items()}
-        refuse_gradients({"embedding": vectors_grad, **found}, self.steps + 1)
+        refuse_gradients(vectors_grad, self._parameters, self.steps + 1)
         self.dense_optimizer.step()
         if vectors_grad is not None:
             self.embedding_optimizer.step(rows_BP.flatten(), vectors_grad.flatten(-3, -2))
@@ -238,11 +237,6 @@ class Line:
         (averaged := deepcopy(self.network)).load_state_dict(self._average)
         return averaged
 
-    def log_probabilities(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the binary objectives, ``Predictions.conditional_BJ`` and ``joint_BJ``."""
-        found = self.predict(batch)
-        return found.conditional_BJ, found.joint_BJ
-
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name.
 
@@ -286,12 +280,12 @@ class Line:
         logits_BH = self._logits(self.embedding.read(vectors_BPD, batch))
         return self.objectives.losses(sample_logits(logits_BH, self._log_rates_K), labels)
 
-    def _logits(self, read: Read, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    def _logits(self, read: Read, weights: dict[str, Tensor] | None = None) -> Tensor:
         """Logits of the network, with its own weights or with those given, shape (B, H)."""
         narrow = self.products != torch.float32
         with torch.autocast(read[0].device.type, dtype=self.products, enabled=narrow):
             logits_BH: Tensor = (
-                functional_call(self.network, dict(weights), read) if weights else self.network(*read)
+                functional_call(self.network, weights, read) if weights else self.network(*read)
             )
         return logits_BH.float()
 

@@ -268,7 +268,7 @@ def test_a_line_learns_open_labels_by_its_policy(
     open_BK = trains_BK & torch.tensor([False, True, False, False])
     half = replace(batch, reading=Reading(open_BK, open_BK & False, torch.full_like(y_BK, 0.5)))
     waits, soft = make_line(method=Masked()), make_line(method=Masked(), late=SoftLabel())
-    p_B = soft.log_probabilities(batch)[0][:, 1].exp()
+    p_B = soft.predict(batch).conditional_BJ[:, 1].exp()
     final_K, open_K = waits.learn(batch), soft.learn(half)
     torch.testing.assert_close(open_K[[0, 2, 3]], final_K[[0, 2, 3]])
     inside = trains_BK[:, 1] & (y_BK[:, 0] == 1)

@@ -41,7 +41,7 @@ def test_a_network_may_read_a_sequence_by_position_and_a_field_by_name(
     line, batch = make_line(architecture=FirstOfSequence), make_batch(12)
     weight_RSD = line.embedding.weight_RD.view(50, 2, 4)
     expected_BD = weight_RSD[batch.bag_rows_BL[:, 0], 1] + weight_RSD[batch.rows_BF[:, 2], 0]
-    conditional_BK, _ = line.log_probabilities(batch)
+    conditional_BK = line.predict(batch).conditional_BJ
     torch.testing.assert_close(conditional_BK, torch.nn.functional.logsigmoid(expected_BD))
     assert (batch.bag_rows_BL[:, 0] == 0).any(), "a sequence that is empty at its first place"
 

@@ -169,7 +169,7 @@ def test_a_line_that_learns_from_a_sample_predicts_the_rates_of_the_logs(
     observed = {"a": new["y_a"].mean(), "b": new.filter(pl.col("y_a") == 1)["y_b"].mean()}
 
     def predicted(line: Line, name: str) -> float:
-        log_p_BK, _ = line.log_probabilities(Batch.from_numpy(encoded(new)))
+        log_p_BK = line.predict(Batch.from_numpy(encoded(new))).conditional_BJ
         in_space = np.full(new.height, True) if name == "a" else (new["y_a"] == 1).to_numpy()
         return log_p_BK[torch.from_numpy(in_space), "ab".index(name)].exp().mean().item()
 
@@ -187,4 +187,4 @@ def test_the_rate_of_a_line_may_change_from_one_day_to_the_next(
     line.learn(make_batch(32, 1))
     other.restore(line.state())
     new = make_batch(32, 2)
-    assert torch.equal(line.log_probabilities(new)[1], other.log_probabilities(new)[1])
+    assert torch.equal(line.predict(new).joint_BJ, other.predict(new).joint_BJ)
