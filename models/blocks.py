@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.relu_networks import products, relu_networks, working_dtype
+from models.relu_networks import relu_networks
 from models.split import Split
 
 
@@ -69,44 +69,59 @@ class Networks(nn.Module):
             biases.append(nn.Parameter(torch.zeros(groups * per_group, 1, after)))
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
 
-    def forward(self, x_GBI: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
         """Outputs of all networks, shape (S, B, O); networks of one group are neighbours."""
-        return self.read(x_GBI)
+        return torch.stack(self.each(inputs))
 
-    def read(self, x_GBI: Tensor, head: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """``forward``, and what a linear layer behind each network makes of it.
+    def each(
+        self, inputs: Tensor | Sequence[Tensor], head: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        """``forward`` network by network, and what a linear layer behind each makes of it.
 
         Args:
-            x_GBI: input.
-            head: weight (S, O, Z) and bias (S, 1, Z) of that layer; the result is then (S, B, Z).
+            inputs: of every group, shape (B, I); also as one tensor, shape (G, B, I).
+            head: weight (S, O, Z) and bias (S, 1, Z) of that layer; a result then has shape (B, Z).
         """
-        if self.relu and torch.is_grad_enabled():
-            weights, biases = [*self.weights], [*self.biases]
-            if head is not None:
-                weights, biases = [*weights, head[0]], [*biases, head[1]]
-            found = relu_networks(weights, biases, x_GBI, linear=head is not None)
-            return self._apart(found) if len(weights) == 1 else found
-        h_SBO = self._activated(self._first(x_GBI), 0)
-        for layer, (weight_SIO, bias_S1O) in enumerate(
-            zip(list(self.weights)[1:], list(self.biases)[1:], strict=True), start=1
-        ):
-            h_SBO = self._activated(_affine(h_SBO, weight_SIO, bias_S1O), layer)
-        return h_SBO if head is None else _affine(h_SBO, *head)
+        more = [] if head is None else [head]
+        if not self.relu or inputs[0].device.type != "cpu":
+            return self._layer_by_layer(inputs, more)
+        layers = [*zip(self.weights, self.biases, strict=True), *more]
+        if isinstance(inputs[0], Split):
+            read, layers = self._first(_together(inputs)).relu_().unbind(), layers[1:]
+        else:
+            read = _apart(inputs)
+        if not layers:
+            return read
+        weights, biases = zip(*layers, strict=True)
+        networks = self.groups * self.per_group
+        return relu_networks(weights, biases, read, networks=networks, linear=head is not None)
+
+    def _layer_by_layer(
+        self, inputs: Tensor | Sequence[Tensor], more: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """``each``, all networks at once, as an accelerator wants it."""
+        h_SBO = self._activated(self._first(_together(inputs)), 0)
+        later = zip(list(self.weights)[1:], list(self.biases)[1:], strict=True)
+        for layer, (weight_SIO, bias_S1O) in enumerate(later, start=1):
+            h_SBO = self._activated(torch.baddbmm(bias_S1O, h_SBO, weight_SIO), layer)
+        for weight_SOZ, bias_S1Z in more:
+            h_SBO = torch.baddbmm(bias_S1Z, h_SBO, weight_SOZ)
+        return h_SBO.unbind()
 
     def _first(self, x_GBI: Tensor) -> Tensor:
         """What the first layer's products make of the input, shape (S, B, O)."""
         weight_GIW, bias_G1W = self.weights[0], self.biases[0]
         if not isinstance(x_GBI, Split):
-            return self._apart(_affine(x_GBI, weight_GIW, bias_G1W))
+            return self._by_network(torch.baddbmm(bias_G1W, x_GBI, weight_GIW))
 
         def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
             own_GIW = weight_GIW.index_select(1, places_I)
             h_GRW = torch.baddbmm(bias_G1W, values_GRI, own_GIW) if first else torch.bmm(values_GRI, own_GIW)
-            return self._apart(h_GRW)
+            return self._by_network(h_GRW)
 
         return x_GBI.added(("first layer", id(self)), self, own, rows_axis=1)
 
-    def _apart(self, h_GBW: Tensor) -> Tensor:
+    def _by_network(self, h_GBW: Tensor) -> Tensor:
         """Outputs of the first layer by network, shape (S, B, O)."""
         groups, rows, _ = h_GBW.shape
         return h_GBW.view(groups, rows, self.per_group, -1).transpose(1, 2).flatten(0, 1)
@@ -227,17 +242,23 @@ class ObjectiveTowers(nn.Module):
         self.weight_KO1 = uniform(num_objectives, layers[-1], 1, fan_in=layers[-1], generator=generator)
         self.bias_K11 = nn.Parameter(torch.zeros(num_objectives, 1, 1))
 
-    def forward(self, x_GBI: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits, shape (B, K), of one input for all (G = 1) or of one per tower."""
         head = self.weight_KO1, self.bias_K11
         if self.tower_of is None:
-            return self.hidden.read(x_GBI, head).squeeze(2).T
-        return _affine(self.hidden(x_GBI)[self.tower_of], *head).squeeze(2).T
+            return torch.cat(self.hidden.each(inputs, head), dim=1)
+        return torch.baddbmm(self.bias_K11, self.hidden(inputs)[self.tower_of], self.weight_KO1).squeeze(2).T
 
 
-def _affine(h_SBI: Tensor, weight_SIO: Tensor, bias_S1O: Tensor) -> Tensor:
-    """A linear layer of each of S networks, shape (S, B, O)."""
-    if torch.is_grad_enabled():
-        return torch.baddbmm(bias_S1O, h_SBI, weight_SIO)
-    dtype = working_dtype(h_SBI)
-    return products(h_SBI.to(dtype), weight_SIO.to(dtype), bias_S1O.to(dtype))
+def _apart(inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The input of every group; of a single one its view, whose gradient needs no copy."""
+    if isinstance(inputs, Tensor):
+        return inputs.unbind() if len(inputs) > 1 else (inputs.squeeze(0),)
+    return tuple(inputs)
+
+
+def _together(inputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """The inputs of all groups, shape (G, B, I)."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    return torch.stack([*inputs]) if len(inputs) > 1 else inputs[0].unsqueeze(0)

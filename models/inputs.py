@@ -69,8 +69,8 @@ class Inputs:
 
     @property
     def x_BX(self) -> Tensor:
-        """The flat input of a network with one embedding space."""
-        return self.x_SBX[0]
+        """The flat input of a network with one embedding space: a view, whose gradient needs no copy."""
+        return self.x_SBX.squeeze(0)
 
     def chosen(self, positions: Sequence[int], space: int = 0) -> Tensor:
         """Vectors of chosen fields side by side, shape (B, N * D)."""

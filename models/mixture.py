@@ -1,6 +1,6 @@
 """Several gates mix the same experts, as one node of the graph.
 
-Shapes: B rows, O expert output width, K gates, E experts that a gate selects from.
+Shapes: B rows, O expert output width, E experts that a gate selects from.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 Selected: TypeAlias = Sequence[Sequence[int]]
 
 
-def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Selected) -> Tensor:
-    """Weighted sums over experts, shape (K, B, O), in the dtype of the experts.
+def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Selected) -> tuple[Tensor, ...]:
+    """Weighted sums over experts by gate, each of shape (B, O), in the dtype of the experts.
 
     What several gates ask of one expert is added up in place, and nothing is stacked: as many operations as
     there are terms, forward, and three times as many backward.
@@ -33,25 +33,26 @@ def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Sel
 
 class _Mixtures(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, selected: Selected, gates: int, *told: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, selected: Selected, gates: int, *told: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
         weights, experts = told[:gates], told[gates:]
-        mixed_KBO = experts[0].new_empty(gates, *experts[0].shape)
-        for mixed_BO, weight_EB, places in zip(mixed_KBO.unbind(), weights, selected, strict=True):
+        mixed = []
+        for weight_EB, places in zip(weights, selected, strict=True):
             first_B1, *others = weight_EB.unsqueeze(2).unbind()
-            torch.mul(experts[places[0]], first_B1, out=mixed_BO)
+            mixed_BO = experts[places[0]] * first_B1
             for weight_B1, place in zip(others, places[1:], strict=True):
                 mixed_BO.addcmul_(experts[place], weight_B1)
+            mixed.append(mixed_BO)
         ctx.save_for_backward(*told)
         ctx.selected, ctx.gates = selected, gates
-        return mixed_KBO
+        return tuple(mixed)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_KBO: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         told = ctx.saved_tensors
         weights, experts = told[: ctx.gates], told[ctx.gates :]
         of_weights, of_experts = [], [None] * len(experts)
-        for grad_BO, weight_EB, places in zip(grad_KBO.unbind(), weights, ctx.selected, strict=True):
+        for grad_BO, weight_EB, places in zip(grads, weights, ctx.selected, strict=True):
             of_weight_EB = torch.empty_like(weight_EB)
             for of_weight_B, weight_B1, place in zip(
                 of_weight_EB.unbind(), weight_EB.unsqueeze(2).unbind(), places, strict=True

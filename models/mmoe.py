@@ -70,12 +70,12 @@ class MMoE(Architecture):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
-        experts = self.experts(inputs.x_SBX).unbind(dim=0)
+        experts = self.experts.each(inputs.x_SBX)
         if self.selectors is None:
             weights = weigh(cast(Iterable[Gate], self.gates), inputs.x_BX)
         else:
-            read_HBI = self.selectors(inputs.x_SBX)
-            weights = tuple(gate(read_BI) for gate, read_BI in zip(self.gates, read_HBI, strict=True))
+            read = self.selectors.each(inputs.x_SBX)
+            weights = tuple(gate(read_BI) for gate, read_BI in zip(self.gates, read, strict=True))
         logits_BH: Tensor = self.towers(mixtures(weights, experts, [range(len(experts))] * len(weights)))
         return logits_BH
 

@@ -6,6 +6,7 @@ shared one last), O expert output width, E experts that a gate selects from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -53,35 +54,36 @@ class ExtractionLayer(nn.Module):
         self.own_gates = nn.ModuleList(Gate(width, own + shared) for _ in range(num_objectives))
         self.shared_gate = None if last else Gate(width, num_objectives * own + shared)
 
-    def forward(self, own_GBD: Tensor, shared_BD: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, own: Tensor | Sequence[Tensor], shared_BD: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """Fuse the experts once per module.
 
         Args:
-            own_GBD: previous output of each objective (G = K), or the one input of all (G = 1).
+            own: previous output of each objective, or the one input of all, each of shape (B, D).
             shared_BD: previous output of the shared module, or the input.
 
         Returns:
-            Outputs of the objectives, shape (K, B, O), and of the shared module, shape (B, O), which is
-            ``None`` in the last level.
+            Outputs of the objectives and of the shared module, each of shape (B, O); the latter is ``None``
+            in the last level.
         """
-        own = self.own_experts(own_GBD).unbind(dim=0)
-        shared = self.shared_experts(shared_BD.unsqueeze(0)).unbind(dim=0)
-        weights = self._weights(own_GBD, shared_BD)
-        kept, count = range(len(own), len(own) + len(shared)), self.num_own
-        selected = [(*range(k * count, (k + 1) * count), *kept) for k in range(len(self.own_gates))]
+        experts = (*self.own_experts.each(own), *self.shared_experts.each([shared_BD]))
+        weights, count, objectives = self._weights(own, shared_BD), self.num_own, len(self.own_gates)
+        kept = range(objectives * count, len(experts))
+        selected = [(*range(k * count, (k + 1) * count), *kept) for k in range(objectives)]
         if self.shared_gate is None:
-            return mixtures(weights, (*own, *shared), selected), None
-        fused_MBO = mixtures(weights, (*own, *shared), [*selected, (*range(len(own)), *kept)])
-        return fused_MBO[:-1], fused_MBO[-1]
+            return mixtures(weights, experts, selected), None
+        *fused, fused_BO = mixtures(weights, experts, [*selected, range(len(experts))])
+        return tuple(fused), fused_BO
 
-    def _weights(self, own_GBD: Tensor, shared_BD: Tensor) -> tuple[Tensor, ...]:
+    def _weights(self, own: Tensor | Sequence[Tensor], shared_BD: Tensor) -> tuple[Tensor, ...]:
         """What the gates say, those of the objectives first; gates with one input say it as one product."""
         own_gates = [cast(Gate, gate) for gate in self.own_gates]
         shared_gates = [] if self.shared_gate is None else [self.shared_gate]
-        if len(own_GBD) == 1 and len(own_gates) > 1:
+        if len(own) == 1 and len(own_gates) > 1:
             return weigh([*own_gates, *shared_gates], shared_BD)
-        own = [gate(selector_BD) for gate, selector_BD in zip(own_gates, own_GBD.unbind(dim=0), strict=True)]
-        return (*own, *(gate(shared_BD) for gate in shared_gates))
+        said = [gate(selector_BD) for gate, selector_BD in zip(own_gates, own, strict=True)]
+        return (*said, *(gate(shared_BD) for gate in shared_gates))
 
 
 class PLE(Architecture):
@@ -144,10 +146,10 @@ class PLE(Architecture):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, K)."""
-        own_KBO, shared_BO = inputs.x_SBX, inputs.x_BX
+        own, shared_BO = inputs.x_SBX, inputs.x_BX
         for level in self.levels:
-            own_KBO, shared_BO = level(own_KBO, shared_BO)
-        logits_BK: Tensor = self.towers(own_KBO)
+            own, shared_BO = level(own, shared_BO)
+        logits_BK: Tensor = self.towers(own)
         return logits_BK
 
     def shared_parameters(self) -> list[nn.Parameter]:

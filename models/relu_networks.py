@@ -1,4 +1,4 @@
-"""ReLU networks of equal shape as one node of the graph, laid out so that no product copies what it reads.
+"""ReLU networks of equal shape as one node of the graph, one by one, so that no product copies what it reads.
 
 Shapes: B rows, I input width, G groups that read the same input, N networks per group, S = G * N networks,
 O output width of a layer, W = N * O.
@@ -6,28 +6,39 @@ O output width of a layer, W = N * O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-threshold_backward = torch.ops.aten.threshold_backward
+_onednn = torch.ops.mkldnn
+_fused = _onednn._linear_pointwise if _onednn._is_mkldnn_bf16_supported() else None
+_masked = torch.ops.aten.threshold_backward
 
 
 def relu_networks(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], x_GBI: Tensor, *, linear: bool = False
-) -> Tensor:
-    """Outputs of ReLU networks, shape (S, B, O) or, of a single layer, (G, B, W).
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    *,
+    networks: int,
+    linear: bool = False,
+) -> tuple[Tensor, ...]:
+    """Outputs of the networks, each of shape (B, O); those of one group are neighbours.
 
     Args:
         weights: of every layer: (G, I, W) of the first, (S, I, O) of the later ones.
         biases: of every layer: (G, 1, W), then (S, 1, O).
-        x_GBI: input.
+        inputs: of every group, shape (B, I).
+        networks: S.
         linear: leave ReLU out after the last layer.
     """
-    return ReluNetworks.apply(working_dtype(x_GBI), linear, x_GBI, *weights, *biases)  # type: ignore[no-any-return, no-untyped-call]
+    how = working_dtype(inputs[0]), linear, len(inputs), networks
+    if torch.is_grad_enabled():
+        return ReluNetworks.apply(*how, *inputs, *weights, *biases)  # type: ignore[no-any-return, no-untyped-call]
+    return tuple(outputs[-1] for _, _, outputs in _run(*how, *inputs, *weights, *biases))
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -36,13 +47,25 @@ def working_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-class ReluNetworks(torch.autograd.Function):
-    """The layers of ``models.blocks.Networks``, forward and backward.
+def linear_layer(x_BI: Tensor, weight_IO: Tensor, bias_O: Tensor, *, relu: bool) -> Tensor:
+    """A layer of one network, shape (B, O), for where no graph is made.
 
-    Layers between the first and the last hold units down and rows across. So the N networks of a group lie
-    side by side for the first layer, which is one product of width W, and apart for the next: (G, W, B) and
-    (S, O, B) are the same bytes. With rows down one of the two needs a copy, and of its transposed, which the
-    gradient of a weight multiplies, a slow one.
+    Bias and ReLU are part of the product where a processor multiplies in bfloat16: on their own they would
+    take as long as half of it. torch has that product for its compiler alone, hence its name; it must not be
+    given a part of a wider weight, for which it takes seconds.
+    """
+    if _fused is not None and x_BI.dtype == torch.bfloat16 and x_BI.device.type == "cpu":
+        weight_OI = weight_IO.contiguous().T
+        return _fused(x_BI, weight_OI, bias_O, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
+    found_BO = torch.addmm(bias_O, x_BI, weight_IO)
+    return found_BO.relu_() if relu else found_BO
+
+
+class ReluNetworks(torch.autograd.Function):
+    """The layers of ``models.blocks.Networks``, forward and backward, for a processor.
+
+    Rows are down and every network has its tensors to itself: a product is fastest where what it multiplies
+    from the left is not transposed and lies in one piece.
     """
 
     @staticmethod
@@ -50,71 +73,70 @@ class ReluNetworks(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - torch's own
         dtype: torch.dtype,
         linear: bool,
-        x_GBI: Tensor,
-        *parameters: Tensor,
-    ) -> Tensor:
-        """Outputs of all networks, shape (S, B, O).
+        groups: int,
+        networks: int,
+        *told: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Outputs of all networks, each of shape (B, O).
 
         Args:
             ctx: of this call.
             dtype: of the products.
             linear: leave ReLU out after the last layer.
-            x_GBI: input.
-            parameters: weights of the layers as ``Networks`` holds them, then their biases.
+            groups: G.
+            networks: S.
+            told: G inputs, weights of the layers as ``Networks`` holds them, their biases.
         """
-        depth = len(parameters) // 2
-        read_GBI, weights = x_GBI.to(dtype), [weight.to(dtype) for weight in parameters[:depth]]
-        biases = [bias.to(dtype) for bias in parameters[depth:]]
-        h, hidden = read_GBI.transpose(1, 2), []
-        for weight, bias in zip(weights[:-1], biases, strict=False):
-            h = products(weight.transpose(1, 2), _apart(h, weight)).add_(bias.transpose(1, 2)).relu_()
-            hidden.append(h)
-        out = products(_apart(h, weights[-1]).transpose(1, 2), weights[-1], biases[-1])
-        out = out if linear else out.relu_()
-        ctx.save_for_backward(read_GBI, *weights, *hidden, out)
-        ctx.linear, ctx.depth, ctx.dtypes = linear, depth, (x_GBI.dtype, parameters[0].dtype)
-        return out
+        saved, found = [], []
+        for x_BI, weights, outputs in _run(dtype, linear, groups, networks, *told):
+            saved += [*weights, x_BI, *outputs]
+            found.append(outputs[-1])
+        ctx.save_for_backward(*saved)
+        ctx.linear, ctx.groups, ctx.dtype = linear, groups, told[0].dtype
+        ctx.parameters = [(parameter.shape, parameter.dtype) for parameter in told[groups:]]
+        return tuple(found)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_SBO: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Gradients of the input, of every weight and of every bias."""
-        read_GBI, *saved = ctx.saved_tensors
-        weights, hidden, out = saved[: ctx.depth], saved[ctx.depth : -1], saved[-1]
-        grad = (grad_SBO if ctx.linear else threshold_backward(grad_SBO, out, 0)).transpose(1, 2)
-        moved, biases = [], []
-        for layer in reversed(range(ctx.depth)):
-            weight = weights[layer]
-            below = hidden[layer - 1] if layer else read_GBI.transpose(1, 2)
-            moved.append(products(_apart(below, weight), grad.transpose(1, 2)))
-            biases.append(grad.sum(dim=2).unsqueeze(1))
-            if layer:
-                under = weights[layer - 1]
-                grad = threshold_backward(_apart(products(weight, grad), under), _apart(below, under), 0)
-        x = products(grad.transpose(1, 2), weights[0].transpose(1, 2)) if ctx.needs_input_grad[2] else None
-        of_x, of_parameters = ctx.dtypes
-        own = [g.to(of_parameters) for g in (*moved[::-1], *biases[::-1])]
-        return None, None, None if x is None else x.to(of_x), *own
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Gradients of the inputs, of every weight and of every bias."""
+        saved, networks, depth = ctx.saved_tensors, len(grads), len(ctx.parameters) // 2
+        inputs: list[Tensor | None] = [None] * ctx.groups
+        own = [saved[0].new_empty(shape, dtype=dtype) for shape, dtype in ctx.parameters]
+        for s, grad in enumerate(grads):
+            group, first = s * ctx.groups // networks, s * (1 + 2 * depth)
+            weights, read = saved[first : first + depth], saved[first + depth : first + 2 * depth + 1]
+            if not ctx.linear:
+                grad = _masked(grad, read[-1], 0)
+            for layer in reversed(range(depth)):
+                _part(own[layer], s, networks).copy_(read[layer].T @ grad)
+                _part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
+                if layer:
+                    grad = grad @ weights[layer].T
+                    _masked.grad_input(grad, read[layer], 0, grad_input=grad)
+            if ctx.needs_input_grad[4 + group]:
+                known, weight_OI = inputs[group], weights[0].T
+                inputs[group] = grad @ weight_OI if known is None else known.addmm_(grad, weight_OI)
+        return None, None, None, None, *(x if x is None else x.to(ctx.dtype) for x in inputs), *own
 
 
-def products(left_SMK: Tensor, right_SKN: Tensor, bias_S1N: Tensor | None = None) -> Tensor:
-    """Batched product of matrices that may be transposed, shape (S, M, N); for where no graph is made.
-
-    On a processor one by one: ``bmm`` copies what is transposed, at up to twice the time of the product, and
-    adds a bias in a pass of its own.
-    """
-    if left_SMK.device.type != "cpu":
-        found_SMN = torch.bmm(left_SMK, right_SKN)
-        return found_SMN if bias_S1N is None else found_SMN.add_(bias_S1N)
-    found_SMN = left_SMK.new_empty(*left_SMK.shape[:2], right_SKN.shape[2])
-    for s in range(left_SMK.shape[0]):
-        if bias_S1N is None:
-            torch.mm(left_SMK[s], right_SKN[s], out=found_SMN[s])
-        else:
-            torch.addmm(bias_S1N[s, 0], left_SMK[s], right_SKN[s], out=found_SMN[s])
-    return found_SMN
+def _run(
+    dtype: torch.dtype, linear: bool, groups: int, networks: int, *told: Tensor
+) -> Iterator[tuple[Tensor, list[Tensor], list[Tensor]]]:
+    """Of every network what it read, its weights, and what every layer handed on, all in one dtype."""
+    inputs, parameters = [x_BI.to(dtype) for x_BI in told[:groups]], told[groups:]
+    depth = len(parameters) // 2
+    for s in range(networks):
+        own = [_part(parameter, s, networks).to(dtype) for parameter in parameters]
+        h_BI, weights, outputs = inputs[s * groups // networks], own[:depth], []
+        for layer, (weight_IO, bias_1O) in enumerate(zip(weights, own[depth:], strict=True), start=1):
+            h_BI = linear_layer(h_BI, weight_IO, bias_1O[0], relu=layer < depth or not linear)
+            outputs.append(h_BI)
+        yield inputs[s * groups // networks], weights, outputs
 
 
-def _apart(h: Tensor, weight_SIO: Tensor) -> Tensor:
-    """Units by the networks that read them, shape (S, I, B)."""
-    return h if h.shape[0] == weight_SIO.shape[0] else h.view(weight_SIO.shape[0], -1, h.shape[2])
+def _part(parameter: Tensor, s: int, networks: int) -> Tensor:
+    """What of a weight or bias belongs to network s: those of a group lie side by side in the first layer."""
+    each = networks // len(parameter)
+    width = parameter.shape[-1] // each
+    return parameter[s // each, :, s % each * width : (s % each + 1) * width]

@@ -122,6 +122,10 @@ def _unbind(x: Split, dim: int = 0) -> tuple[Split | None, ...] | None:
     return tuple(_get(x, place) for place in range(x.shape[0]))
 
 
+def _squeeze(x: Split, dim: int) -> Split | None:
+    return _get(x, 0) if dim == 0 and x.shape[0] == 1 else None
+
+
 def _unsqueeze(x: Split, dim: int) -> Split | None:
     axes = _axes(x)
     if axes is None or dim != 0:
@@ -168,6 +172,7 @@ KNOWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.unbind: _unbind,
     Tensor.unbind: _unbind,
     Tensor.__iter__: _unbind,
+    Tensor.squeeze: _squeeze,
     Tensor.unsqueeze: _unsqueeze,
     Tensor.expand: _expand,
 }

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from models.blocks import Networks, ObjectiveTowers
 from models.inputs import flat
 from models.mixture import mixtures
-from models.relu_networks import products, relu_networks
+from models.relu_networks import linear_layer, relu_networks
 
 SHAPES = [
     pytest.param(groups, per_group, layers, id=f"{groups} groups of {per_group}, {layers}")
@@ -68,8 +68,9 @@ def test_gradients_of_networks_are_those_of_finite_differences(
     x_GBI = torch.randn(2, 4, 6, dtype=torch.float64, generator=generator, requires_grad=True)
     depth = len(networks.weights)
 
-    def computed(x: Tensor, *parameters: Tensor) -> Tensor:
-        return relu_networks(parameters[:depth], parameters[depth:], x, linear=linear)
+    def computed(x_GBI: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        inputs = x_GBI.unbind()
+        return relu_networks(parameters[:depth], parameters[depth:], inputs, networks=4, linear=linear)
 
     assert gradcheck(computed, (x_GBI, *networks.weights, *networks.biases))
 
@@ -130,22 +131,27 @@ def test_mixtures_are_weighted_sums(selected: list[tuple[int, ...]], generator: 
             for w_EB, places in zip(weights, selected, strict=True)
         ]
     )
-    torch.testing.assert_close(mixtures(weights, experts, selected), expected)
+    torch.testing.assert_close(torch.stack(mixtures(weights, experts, selected)), expected)
 
-    def mixed(*told: Tensor) -> Tensor:
+    def mixed(*told: Tensor) -> tuple[Tensor, ...]:
         return mixtures(told[: len(weights)], told[len(weights) :], selected)
 
     assert gradcheck(mixed, (*weights, *experts))
 
 
-@pytest.mark.parametrize("several", [1, 3])
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_products_of_transposed_matrices(
-    several: int, dtype: torch.dtype, generator: torch.Generator
+@pytest.mark.parametrize(("rows", "read", "units"), [(5, 4, 3), (1, 7, 1), (33, 1, 64), (0, 4, 3)])
+def test_a_layer_is_a_product_a_bias_and_relu(
+    rows: int, read: int, units: int, dtype: torch.dtype, relu: bool, generator: torch.Generator
 ) -> None:
-    left = torch.randn(several, 5, 4, generator=generator).to(dtype).transpose(1, 2)
-    right = torch.randn(several, 6, 5, generator=generator).to(dtype).transpose(1, 2)
-    torch.testing.assert_close(products(left, right), torch.bmm(left.contiguous(), right.contiguous()))
+    x, wide = (torch.randn(n, m, generator=generator) for n, m in ((rows, read), (read, 2 * units)))
+    bias = torch.randn(units, generator=generator)
+    x, weight, bias = x.to(dtype), wide[:, units:].to(dtype), bias.to(dtype)
+    expected = x.double() @ weight.double() + bias.double()
+    found = linear_layer(x, weight, bias, relu=relu)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, (expected.relu() if relu else expected).to(dtype), rtol=0.01, atol=0.01)
 
 
 def test_vectors_and_quantities_side_by_side(generator: torch.Generator) -> None:
