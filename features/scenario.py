@@ -256,7 +256,7 @@ class Scenario:
         """Columns that the logs of impressions and of candidates both bring along, with their types."""
         schema = self.impressions.schema
         log = self.candidates_log.schema if self.candidates_log is not None else schema
-        types = pl.DataFrame(schema.empty_table()).schema
+        types = pl.Schema(schema)
         return {
             name: kind for name, kind in types.items() if name not in _OF_IMPRESSIONS and name in log.names
         }

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from models.balancing.dense_adamw import DenseAdamW
 from models.row_optimizer import RowOptimizer
 
 
@@ -101,7 +102,7 @@ class Balancer(nn.Module, ABC):
             rate: step size.
             weight_decay: decoupled decay of the network; what a balancer learns does not decay.
         """
-        optimizer = torch.optim.AdamW(
+        optimizer = DenseAdamW(
             [
                 {"params": [*leaves.shared, *leaves.own], "weight_decay": weight_decay},
                 {"params": list(self.parameters()), "weight_decay": 0.0},

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.balancing.dense_adamw import DenseAdamW
 
-class PerObjectiveAdamW(torch.optim.AdamW):
+
+class PerObjectiveAdamW(DenseAdamW):
     """Shared parameters take the sum of the steps that Adam would take for every objective alone.
 
     All others are moved as by ``AdamW``. An objective without rows in a batch takes no step, and its moments

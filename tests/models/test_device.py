@@ -6,6 +6,8 @@ a tensor has no data and cannot meet those of the batch.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +21,7 @@ import torch
 from models import checkpoint, machine
 from models.architecture import Architecture
 from models.balancing.base import Balancer
+from models.balancing.dense_adamw import DenseAdamW
 from models.batch import Batch
 from models.entire_space.base import EntireSpace
 from models.interaction.base import Interaction
@@ -184,3 +187,32 @@ def test_steps_on_the_gpu_repeat_to_the_bit(
 @needs_gpu
 def test_a_gpu_is_chosen_where_there_is_one() -> None:
     assert machine.default_device().type == "cuda"
+
+
+def test_a_line_learns_without_the_compiler_of_torch() -> None:
+    program = (
+        "import sys, torch\n"
+        "from models.balancing.dense_adamw import DenseAdamW\n"
+        "weight = torch.nn.Parameter(torch.ones(3))\n"
+        "optimizer = DenseAdamW([weight], lr=0.1, fused=True)\n"
+        "weight.sum().backward()\n"
+        "optimizer.step()\n"
+        "optimizer.load_state_dict(optimizer.state_dict())\n"
+        "optimizer.zero_grad()\n"
+        "assert (weight < 1).all()\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_dense_optimizer_is_adamw() -> None:
+    moved = []
+    for build in (DenseAdamW, torch.optim.AdamW):
+        weight = torch.nn.Parameter(torch.arange(6.0).view(2, 3))
+        optimizer = build([{"params": [weight], "weight_decay": 0.1}], lr=0.1, fused=True)
+        for power in (1, 2, 3):
+            optimizer.zero_grad()
+            (weight**power).sum().backward()
+            optimizer.step()
+        moved.append(weight.detach())
+    assert torch.equal(*moved)
