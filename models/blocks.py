@@ -117,7 +117,8 @@ class Networks(nn.Module):
         def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
             own_GIW = weight_GIW.index_select(1, places_I)
             h_GRW = torch.baddbmm(bias_G1W, values_GRI, own_GIW) if first else torch.bmm(values_GRI, own_GIW)
-            return self._by_network(h_GRW)
+            # in one piece by network, as later layers want what they read
+            return self._by_network(h_GRW).contiguous()
 
         return x_GBI.added(("first layer", id(self)), self, own, rows_axis=1)
 
