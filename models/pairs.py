@@ -105,7 +105,7 @@ class Pairs:
         ValueError: the shares are not those of the line's inputs.
     """
 
-    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 2048) -> None:
+    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 4096) -> None:
         shares.check(line.spec)
         self.line, self.shares, self.block_rows = line, shares, block_rows
         self._items, self.num_items = items, len(items["rows"])

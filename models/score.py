@@ -50,7 +50,7 @@ def published(line: Line, found: Predictions) -> dict[str, Tensor]:
 
 
 def score_arrays(
-    line: Line, arrays: Mapping[str, np.ndarray[Any, Any]], *, block_rows: int = 2048
+    line: Line, arrays: Mapping[str, np.ndarray[Any, Any]], *, block_rows: int = 4096
 ) -> dict[str, np.ndarray[Any, Any]]:
     """``probabilities`` of encoded rows, ``block_rows`` at a time: activations of a block stay in cache.
 
