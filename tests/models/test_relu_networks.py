@@ -54,10 +54,17 @@ def test_networks_and_their_gradients_are_those_written_out(
     leaves = [x_GBI, *networks.parameters()]
     torch.testing.assert_close(
         torch.autograd.grad((found * into).sum(), leaves),
-        torch.autograd.grad((expected * into).sum(), leaves),
+        torch.autograd.grad((expected * into).sum(), leaves, retain_graph=True),
     )
     with torch.no_grad():  # the way in which rows are scored
         torch.testing.assert_close(networks(x_GBI), expected)
+    # the way of an accelerator
+    at_once = torch.stack(networks._layer_by_layer(x_GBI, []))
+    torch.testing.assert_close(at_once, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((at_once * into).sum(), leaves),
+        torch.autograd.grad((expected * into).sum(), leaves),
+    )
 
 
 @pytest.mark.parametrize("linear", [False, True])
