@@ -60,9 +60,21 @@ def gather(line: Line, batches: list[Batch]) -> Callable[[], object]:
     return lambda: table_RD.index_select(0, next(asked))
 
 
+def _of_layer(x_BI: Sequence[int], weight_OI: Sequence[int], *told: object, **named: object) -> int:
+    return 2 * math.prod(x_BI) * weight_OI[0]
+
+
+def _of_sum(known_BO: object, x_BI: Sequence[int], weight_IO: Sequence[int], **named: object) -> int:
+    return 2 * math.prod(x_BI) * weight_IO[1]
+
+
+#: Products that torch's own counter does not know.
+_COUNTED = {torch.ops.mkldnn._linear_pointwise: _of_layer, torch.ops.aten.addmm_: _of_sum}
+
+
 def operations(act: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products in a call."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_COUNTED)
     with counter:
         act()
     return int(counter.get_total_flops())
