@@ -69,7 +69,9 @@ def _of_sum(known_BO: object, x_BI: Sequence[int], weight_IO: Sequence[int], **n
 
 
 #: Products that torch's own counter does not know.
-_COUNTED = {torch.ops.mkldnn._linear_pointwise: _of_layer, torch.ops.aten.addmm_: _of_sum}
+_COUNTED = {torch.ops.aten.addmm_: _of_sum}
+if torch._C._has_mkldnn:
+    _COUNTED[torch.ops.mkldnn._linear_pointwise] = _of_layer
 
 
 def operations(act: Callable[[], object]) -> int:

@@ -60,9 +60,9 @@ class FusionLevel(nn.Module):
 
     def forward(self, units_GBD: Tensor) -> Tensor:
         """Outputs of the units that are read above, shape (U, B, O), of those of the level below."""
-        experts = self.own_experts(units_GBD[: self.own_experts.groups]).unbind(dim=0)
+        experts = self.own_experts.each(units_GBD[: self.own_experts.groups])
         if self.shared_experts is not None:
-            experts = (*experts, *self.shared_experts(units_GBD[-1:]).unbind(dim=0))
+            experts = (*experts, *self.shared_experts.each(units_GBD[-1:]))
         selectors = units_GBD if len(units_GBD) > 1 else units_GBD.expand(len(self.gates), -1, -1)
         # the last level does not fuse its shared unit: there are fewer gates than units below
         fused = [

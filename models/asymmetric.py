@@ -72,7 +72,7 @@ class Asymmetric(Architecture):
         found: list[Tensor] = []
         for bottoms in (self.lent, self.kept):
             if bottoms is not None:
-                found += bottoms(inputs.x_SBX).unbind(dim=0)
+                found += bottoms.each(inputs.x_SBX)
         logits = [
             tower(torch.cat([found[self.place_of[g]] for g in read], dim=1).unsqueeze(0))
             for tower, read in zip(self.towers, self.reads, strict=True)

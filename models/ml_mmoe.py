@@ -5,6 +5,7 @@ Shapes: B rows, I input width of a level, E experts, H heads, G inputs of a leve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -74,11 +75,11 @@ class MLMMoE(Architecture):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
-        x_GBI = inputs.x_SBX
+        read: Tensor | Sequence[Tensor] = inputs.x_SBX
         for level, gates in zip(self.levels, self.gates, strict=True):
-            experts = level(x_GBI).unbind(dim=0)
-            x_GBI = torch.stack([mix(gate(inputs.x_BX), experts) for gate in cast(nn.ModuleList, gates)])
-        logits_BH: Tensor = self.towers(x_GBI)
+            experts = cast(Networks, level).each(read)
+            read = [mix(gate(inputs.x_BX), experts) for gate in cast(nn.ModuleList, gates)]
+        logits_BH: Tensor = self.towers(read)
         return logits_BH
 
     def shared_parameters(self) -> list[nn.Parameter]:

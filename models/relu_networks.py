@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_onednn = torch.ops.mkldnn
-_fused = _onednn._linear_pointwise if _onednn._is_mkldnn_bf16_supported() else None
+_onednn = torch.ops.mkldnn if torch._C._has_mkldnn else None
+_fused = _onednn._linear_pointwise if _onednn and _onednn._is_mkldnn_bf16_supported() else None
 _masked = torch.ops.aten.threshold_backward
 
 

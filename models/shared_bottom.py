@@ -80,8 +80,8 @@ class SharedBottom(Architecture):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
-        bottom_SBO = self.bottom(inputs.x_SBX)
-        parts = [towers(bottom_SBO) for towers in (self.towers, self.joint) if towers is not None]
+        bottom = self.bottom.each(inputs.x_SBX)
+        parts = [towers(bottom) for towers in (self.towers, self.joint) if towers is not None]
         # the heads are in order unless some share a tower
         return parts[0] if self.joint is None else torch.cat(parts, dim=1)[:, self.columns]
 

@@ -72,9 +72,8 @@ class STEM(Architecture):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
         own_HBX, shared_1BX = inputs.x_SBX[:-1], inputs.x_SBX[-1:]
-        outputs_EBO = self.own_experts(own_HBX)
-        own, still = outputs_EBO.unbind(dim=0), outputs_EBO.detach().unbind(dim=0)
-        shared = self.shared_experts(shared_1BX).unbind(dim=0)
+        own, shared = self.own_experts.each(own_HBX), self.shared_experts.each(shared_1BX)
+        still = [output_BO.detach() for output_BO in own]
         fused = []
         for h, (gate, selector_BX) in enumerate(zip(self.gates, own_HBX + shared_1BX, strict=True)):
             start, stop = h * self.num_own, (h + 1) * self.num_own

@@ -1,6 +1,7 @@
 """AdamW of torch, without the compiler that torch imports with the first optimiser.
 
-That import is of 800 modules and costs 1.6 s and 70 MiB in every process that trains; nothing here is compiled.
+That import is of 800 modules and costs 1.6 s and 70 MiB in every process that trains; nothing here is
+compiled.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def test_a_gpu_is_chosen_where_there_is_one() -> None:
     assert machine.default_device().type == "cuda"
 
 
-def test_a_line_learns_without_the_compiler_of_torch() -> None:
+def test_the_dense_optimizer_imports_no_compiler() -> None:
     program = (
         "import sys, torch\n"
         "from models.balancing.dense_adamw import DenseAdamW\n"
