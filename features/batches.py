@@ -18,8 +18,8 @@ from features.scenario import Scenario
 
 _EVERYTHING = Everything()
 #: Rows that one scan covers. Whatever lies between a scan and its reader, Polars computes ahead of a slow one
-#: as far as the scan goes: a quarter of a million samples are some tens of MiB, a large day is several GiB.
-STRETCH = 262_144
+#: as far as the scan goes: a hundred thousand samples are some tens of MiB, a large day is several GiB.
+STRETCH = 131_072
 
 
 def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:
@@ -51,12 +51,19 @@ def blocks(rows: pl.LazyFrame | Iterable[pl.LazyFrame], block_rows: int) -> Iter
     ):
         waiting.append(part)
         height += part.height
+        del part
         while height >= block_rows:
-            whole = pl.concat(waiting)
-            yield whole.head(block_rows)
-            waiting, height = [whole.slice(block_rows)], height - block_rows
+            cut = _cut(waiting, block_rows)
+            waiting, height = [cut.pop()], height - block_rows
+            yield cut.pop()  # what is passed on is not held here, too
     if height:
         yield pl.concat(waiting)
+
+
+def _cut(frames: Sequence[pl.DataFrame], rows: int) -> list[pl.DataFrame]:
+    """The first rows of the frames, and the others."""
+    whole = pl.concat(frames)
+    return [whole.head(rows), whole.slice(rows)]
 
 
 def stretches(samples: pl.LazyFrame) -> Iterator[pl.LazyFrame]:
@@ -113,13 +120,15 @@ def training_batches(
         window = sampling.sample(read, scenario.funnel, seed=sampling_seed, propensity=propensity)
         shuffled = order.permutation(window.height)
         first, skip = skip * batch_rows, max(0, skip - -(-window.height // batch_rows))
-        if first >= window.height:
+        if first >= len(shuffled):
             continue
         arrays = {**encoder.encode(window), **targets(window, scenario)}
-        for start in range(first, window.height, batch_rows):
+        del read, window  # batches are made of the arrays alone
+        for start in range(first, len(shuffled), batch_rows):
             chosen = shuffled[start : start + batch_rows]
             # half the time of ``array[chosen]``
             yield {name: array.take(chosen, axis=0) for name, array in arrays.items()}
+        del arrays  # before the next window is read
 
 
 def targets(frame: pl.DataFrame, scenario: Scenario) -> dict[str, np.ndarray]:

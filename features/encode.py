@@ -7,7 +7,7 @@ the ids of an id map, the buckets of a hash, or the bins of a quantity.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import date
@@ -134,14 +134,14 @@ class Encoder:
         Args:
             frame: a column per feature of the layout, in readable form.
         """
-        height = frame.height
-        singles = [self._single(frame, feature) for feature in self.layout.singles]
-        bags = [self._bag(frame[feature.name], _embedded(feature)) for feature in self.layout.bags]
-        dense = [column for f in self.layout.dense for column in _dense(frame[f.name], f)]
+        height, layout = frame.height, self.layout
+        bags = [self._bag(frame[feature.name], _embedded(feature)) for feature in layout.bags]
+        singles = (self._single(frame, feature) for feature in layout.singles)
+        dense = (column for f in layout.dense for column in _dense(frame[f.name], f))
         return {
-            "rows": _stack(singles, height, np.int64),
+            "rows": _stack(singles, (height, len(layout.singles)), np.int64),
             "bag_rows": np.concatenate([np.empty((height, 0), dtype=np.int64), *bags], axis=1),
-            "dense": _stack(dense, height, np.float32),
+            "dense": _stack(dense, (height, len(layout.dense_columns)), np.float32),
         }
 
     def part(self, names: Collection[str]) -> Encoder:
@@ -152,8 +152,9 @@ class Encoder:
 
     def lengths(self, frame: pl.DataFrame) -> np.ndarray:
         """How many places of each bag are read, (B, bags) int64; those behind them hold padding row 0."""
-        counts = [_lengths(frame[f.name], _embedded(f).length) for f in self.layout.bags]
-        return _stack(counts, frame.height, np.int64)
+        bags = self.layout.bags
+        counts = (_lengths(frame[f.name], _embedded(f).length) for f in bags)
+        return _stack(counts, (frame.height, len(bags)), np.int64)
 
     def unknown_keys(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Which rows of an encoded block have a ``user`` or ``item`` without a row of its own, (B,) bool."""
@@ -250,8 +251,9 @@ def _dense(values: pl.Series, feature: Feature) -> list[np.ndarray]:
     return columns
 
 
-def _stack(columns: list[np.ndarray], height: int, dtype: type) -> np.ndarray:
-    stacked: np.ndarray = np.empty((height, len(columns)), dtype=dtype)
+def _stack(columns: Iterable[np.ndarray], shape: tuple[int, int], dtype: type) -> np.ndarray:
+    """Columns side by side; each may be made when the one before it is in its place."""
+    stacked: np.ndarray = np.empty(shape, dtype=dtype)
     for place, column in enumerate(columns):
         stacked[:, place] = column
     return stacked
