@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.batch import PADDING_ROW, Batch
+from models.huge_pages import zero_table
 
 #: What a network reads of a batch: the pooled vectors, the quantities, and by bag the vectors one by one and
 #: which positions are filled; as ``Network.forward`` takes them.
@@ -130,6 +131,6 @@ class PackedEmbedding(nn.Module):
 
 
 def _initial(num_rows: int, dim: int, scale: float, generator: torch.Generator) -> Tensor:
-    weight_RD = torch.empty(num_rows, dim).normal_(0.0, scale, generator=generator)
+    weight_RD = zero_table(num_rows, dim).normal_(0.0, scale, generator=generator)
     weight_RD[PADDING_ROW] = 0.0
     return weight_RD

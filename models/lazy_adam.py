@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.batch import PADDING_ROW
+from models.huge_pages import zeros_beside
 from models.row_optimizer import RowOptimizer
 
 #: Bits of a place in a batch, and what places and rows lie below so that both fit into one integer.
@@ -50,9 +51,9 @@ class LazyAdam(RowOptimizer):
     ) -> None:
         self.weight_RD = weight_RD
         self.rate, self.betas, self.epsilon = rate, betas, epsilon
-        self.moment_RD = torch.zeros_like(weight_RD)
-        self.square_RD = torch.zeros_like(weight_RD)
-        self.steps_R = weight_RD.new_zeros(len(weight_RD), dtype=torch.int32)
+        self.moment_RD = zeros_beside(weight_RD, *weight_RD.shape[1:])
+        self.square_RD = zeros_beside(weight_RD, *weight_RD.shape[1:])
+        self.steps_R = zeros_beside(weight_RD, dtype=torch.int32)
 
     @torch.no_grad()
     def step(self, rows_N: Tensor, grad_ND: Tensor) -> None:

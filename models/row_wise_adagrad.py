@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.batch import PADDING_ROW
+from models.huge_pages import zeros_beside
 from models.lazy_adam import sum_per_row
 from models.row_optimizer import RowOptimizer
 
@@ -35,7 +36,7 @@ class RowWiseAdagrad(RowOptimizer):
     def __init__(self, weight_RD: Tensor, *, rate: float, epsilon: float = 1e-8) -> None:
         self.weight_RD = weight_RD
         self.rate, self.epsilon = rate, epsilon
-        self.sum_R = weight_RD.new_zeros(len(weight_RD))
+        self.sum_R = zeros_beside(weight_RD)
 
     @torch.no_grad()
     def step(self, rows_N: Tensor, grad_ND: Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.batch import PADDING_ROW
+from models.huge_pages import zeros_beside
 from models.lazy_adam import sum_per_row
 from models.row_optimizer import RowOptimizer
 
@@ -49,8 +50,8 @@ class RowWiseAdam(RowOptimizer):
     ) -> None:
         self.weight_RD = weight_RD
         self.rate, self.beta, self.epsilon = rate, beta, epsilon
-        self.square_RK = weight_RD.new_zeros(len(weight_RD), objectives)
-        self.steps_RK = weight_RD.new_zeros(len(weight_RD), objectives, dtype=torch.int32)
+        self.square_RK = zeros_beside(weight_RD, objectives)
+        self.steps_RK = zeros_beside(weight_RD, objectives, dtype=torch.int32)
 
     @torch.no_grad()
     def step(self, rows_N: Tensor, grad_ND: Tensor) -> None:

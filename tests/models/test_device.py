@@ -6,6 +6,8 @@ a tensor has no data and cannot meet those of the batch.
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -113,14 +115,37 @@ def test_a_product_is_timed_in_seconds_of_this_process() -> None:
     assert 0 < machine._seconds(torch.float32) <= time.process_time() - begun
 
 
-def test_a_prepared_process_has_one_thread_and_leaves_a_setting_of_the_users(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+def test_a_prepared_process_has_one_thread() -> None:
     device = machine.prepare()
     assert torch.get_num_threads() == 1
-    assert machine.os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
     assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+_PAGES = """
+import resource, torch
+from models.machine import prepare
+prepare()
+def step():
+    tensors = [torch.zeros(5 << 18) for _ in range(6)]
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+"""
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="another allocator than glibc's")
+@pytest.mark.parametrize("users", [{}, {"MALLOC_TRIM_THRESHOLD_": "1000000"}])
+def test_what_a_step_frees_is_kept_for_the_next_unless_the_user_says_otherwise(users: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    told = subprocess.run(
+        [sys.executable, "-c", _PAGES], capture_output=True, text=True, env=environment | users, check=True
+    )
+    pages = float(told.stdout)
+    # 30 MiB are 7,680 pages of 4 KiB
+    assert pages > 1_000 if users else pages < 100
 
 
 def learned(line: Line, make_batch: Callable[..., Batch]) -> list[np.ndarray]:
