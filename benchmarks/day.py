@@ -35,6 +35,8 @@ def main() -> None:
     words.add_argument("--folder", type=Path, help="where logs and warehouses lie meanwhile")
     told = words.parse_args()
     volumes: dict[int, Figures] = {}
+    if told.folder is not None:
+        told.folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=told.folder) as scratch:
         for size in sorted(told.sizes):
             folder = Path(scratch) / str(size)

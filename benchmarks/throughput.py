@@ -28,6 +28,7 @@ import numpy as np
 import throughput_data as planted
 import torch
 
+import features  # noqa: F401 - settings of Polars, which the processes below begin with
 from models.machine import PRODUCTS
 
 SIDES = ("ours", "DeepCTR-Torch", "torch-rechub")
