@@ -25,13 +25,31 @@ def told(name: str, **users: str) -> str:
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("name", _OURS)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the allocator is told on Linux alone")
+
+
+@pytest.mark.parametrize(
+    "name", ["POLARS_ROW_GROUP_PREFETCH_SIZE", pytest.param("_RJEM_MALLOC_CONF", marks=linux)]
+)
 def test_they_are_there_before_polars_is_imported(name: str) -> None:
-    if name == "_RJEM_MALLOC_CONF" and sys.platform != "linux":
-        pytest.skip("the allocator is told on Linux alone")
     assert told(name) == f"False {_OURS[name]}"
 
 
-@pytest.mark.parametrize("name", _OURS)
-def test_a_setting_of_the_users_is_left_alone(name: str) -> None:
+def test_a_setting_of_the_users_is_left_alone() -> None:
+    name = "POLARS_ROW_GROUP_PREFETCH_SIZE"
     assert told(name, **{name: "9"}) == "False 9"
+
+
+@linux
+@pytest.mark.parametrize("generations", [1, 2])
+def test_the_user_has_the_last_word_in_a_process_and_in_its_children(generations: int) -> None:
+    code = "import features, polars, os; print(os.environ['_RJEM_MALLOC_CONF'])"
+    users = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:7,narenas:2"}
+    for _ in range(generations):
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | users
+        )
+        users["_RJEM_MALLOC_CONF"] = run.stdout.strip()
+    found = users["_RJEM_MALLOC_CONF"].split(",")
+    assert found[-4:] == [*_OURS["_RJEM_MALLOC_CONF"].split(","), "dirty_decay_ms:7", "narenas:2"]
+    assert found.count("narenas:2") == 1
