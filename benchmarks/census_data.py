@@ -1,4 +1,4 @@
-"""Census-Income as arrays: rows of a packed embedding table and scaled numbers, labels, three parts.
+"""Census-Income as arrays: rows of a packed table, scaled numbers, labels; learned and held-out parts.
 
 A number is encoded twice, as a scaled logarithm and by the bin that it lies in (quantiles of what is above
 the smallest value in training). Capital gains decide much about incomes, and their values matter one by one.
@@ -68,15 +68,15 @@ class Census:
         sizes: values of every nominal attribute that training has seen, by its name.
         numbers: names of the numeric attributes.
         train: what is learned.
-        validation: what decides settings and epochs.
-        test: what is reported; absent while settings are chosen.
+        held: rows that are not learned. On A two halves, each of which is tested as the other one decides;
+            on B what decides settings and epochs, then the test rows, which are absent while settings are
+            chosen.
     """
 
     sizes: dict[str, int]
     numbers: tuple[str, ...]
     train: Part
-    validation: Part
-    test: Part | None
+    held: tuple[Part, ...]
 
     @property
     def num_rows(self) -> int:
@@ -103,9 +103,9 @@ def load(
     Args:
         split: ``A`` or ``B``, see ``data/census/README.md``.
         pair: labels.
-        fold: which tenth of the rows that are not test rows is for validation on B, from 0; A has one
-            validation part. Test rows are the same for all.
-        blind: leave the test rows out.
+        fold: which tenth of the rows that are not test rows is for validation on B, from 0. Test rows are the
+            same for all.
+        blind: leave the test rows of B out.
         telling: leave the attributes that tell part of a label among the inputs, as in the published rows.
         bins: encode numbers by their bins besides.
     """
@@ -113,18 +113,19 @@ def load(
     order = np.random.default_rng(SPLIT_SEED).permutation(len(official))
     if split == "A":
         train, half = pl.read_parquet(FOLDER / TRAIN), len(order) // 2
-        validation, test = official[order[:half]], official[order[half:]]
+        held = [official[order[:half]], official[order[half:]]]
     else:
         known = len(order) * 2 // 3
         held_out = known // 10
         order[:known] = np.roll(order[:known], -fold * held_out)
         validation, train, test = (official[chosen] for chosen in np.split(order, [held_out, known]))
+        held = [validation] if blind else [validation, test]
     withheld = WITHHELD if telling else (*WITHHELD, *TELLING)
     inputs = [name for name in train.columns if name not in withheld]
     numbers = [name for name in inputs if train.schema[name] != pl.String]
     edges = {name: bin_edges(train[name].to_numpy()) for name in numbers if bins}
     nominal = [*(name for name in inputs if name not in numbers), *(f"{name}_bin" for name in edges)]
-    train, validation, test = (with_bins(frame, edges) for frame in (train, validation, test))
+    train, *held = (with_bins(frame, edges) for frame in (train, *held))
     values = {name: train[name].unique().sort() for name in nominal}
     sizes = {name: len(found) for name, found in values.items()}
     starts = np.cumsum([0, *sizes.values()])[:-1]
@@ -141,8 +142,7 @@ def load(
         y = frame.select(LABELS[name].cast(pl.Float32).alias(name) for name in pair).to_numpy()
         return Part(rows, dense.astype(np.float32).reshape(len(frame), len(numbers)), np.ascontiguousarray(y))
 
-    tested = None if blind else encode(test)
-    return Census(sizes, tuple(numbers), encode(train), encode(validation), tested)
+    return Census(sizes, tuple(numbers), encode(train), tuple(encode(frame) for frame in held))
 
 
 def bin_edges(number_B: np.ndarray) -> np.ndarray:
