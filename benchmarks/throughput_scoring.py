@@ -37,7 +37,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import throughput_data as planted
-import torch
 
 from features.candidates import Product, from_log
 from features.encode import Encoder, Layout
@@ -47,6 +46,7 @@ from features.schemas import scores
 from features.sides import Division
 from features.view import Attributes, View
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
+from models import machine
 from models.line import Line
 from models.score import score_arrays
 
@@ -223,7 +223,7 @@ def main() -> None:
     asked = parser.parse_args()
     files = prepare(asked.folder, asked.users, asked.items, asked.rows)
     if asked.one:
-        torch.set_num_threads(1)
+        machine.prepare()
         (side,), (model,), (way,) = asked.sides, asked.models, asked.ways
         mine = side == "ours"
         print(json.dumps(ours(way, model, files) if mine else peer(side, model, files, asked.batch)))
