@@ -6,8 +6,8 @@
 Two pairs of labels (income and never married; college education and never married), two splits (see
 ``data/census/README.md``). All networks read the same arrays with embeddings of equal size, have equal widths
 (on A but for ours, whose sizes were searched, too), learn the same number of epochs in equal batches, and are
-tested as they were after the epoch with the best mean AUC on other rows. Each of ours has the setting that did
-best of equally many on these other rows, with seeds that are not reported (``--tune``, see
+tested as they were after the epoch with the best mean AUC on other rows. Each of ours has the setting
+that did best of several on these other rows, with seeds that are not reported (``--tune``, see
 ``census_settings.py``); the peers have what their documentation says, see ``census_peers.py``. On A both
 halves of the official test file are tested, each by what the other half decides, since one half is too small
 to tell networks of one kind apart. Both objectives are free: nobody's income is given a marriage.
