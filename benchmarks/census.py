@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="drop what tells part of a label, too")
     parser.add_argument("--runs", type=Path, help="file of runs: what is in it is not run again")
     parser.add_argument(
-        "--tune", nargs="*", metavar="NETWORK", help="AUC of the trials where it decides, alone"
+        "--tune", nargs="*", metavar="NETWORK", help="AUC of the trials alone, on what decides"
     )
     parser.add_argument("--threads", type=int, default=1, help="of torch (1)")
     chosen = parser.parse_args()
@@ -197,7 +197,9 @@ def collect(
     """
     split, epochs = str(setting["split"]), int(str(setting["epochs"]))
     lines = kept.read_text().splitlines() if kept and kept.exists() else []
-    known = {run_key(row): row for row in map(json.loads, lines) if setting.items() <= row.items()}
+    told = (row for row in map(json.loads, lines) if setting.items() <= row.items())
+    # runs of before there was a choice of what decides are made again
+    known = {run_key(row): row for row in told if "decides" in row}
     rows = []
     for seed in range(seeds):
         for pair, census in censuses.items():

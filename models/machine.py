@@ -18,7 +18,8 @@ Products = Literal["float32", "bfloat16"]
 PRODUCTS = get_args(Products)
 
 #: Parameters of ``mallopt`` with their values, and what a user sets them by. A step frees what the next one
-#: asks for again: kept, it needs no new pages, which take a tenth of a step; more than 64 MiB are given back.
+#: asks for again: kept, it needs no new pages, which take up to a tenth of a step. What lies free at the end
+#: of the heap is given back from 64 MiB on, a block at once from 32 MiB on.
 _KEPT = {-1: 64 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 _USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
@@ -39,7 +40,7 @@ def prepare() -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Tell the allocator of glibc so; others have no such parameters, and do not fall back to new pages."""
+    """Tell the allocator of glibc so; others have no such parameters."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for parameter, value in _KEPT.items():
