@@ -2,9 +2,11 @@
 
 The floor of a row is the time of its matrix products at the rate of one large product, plus the time of the
 table's rows that it reads (and, in training, that its batch changes) at the rate of a plain gather from a
-table of that size. Everything else (activations, losses, sums per id, the dense optimiser, the interpreter)
-counts as overhead. Rates and steps are measured in turns, in CPU seconds of one thread, on encoded rows of
-the planted set of ``throughput_data.py``.
+table of that size. Fields of few ids are read by vocabulary: a batch reads each of their vectors once, and a
+row adds up what the first layers make of its ids (in training also backward), which counts at the rate of
+one such sum. Everything else (activations, losses, sums per id, the dense optimiser, the interpreter) counts
+as overhead. Rates and steps are measured in turns, in CPU seconds of one thread, on encoded rows of the
+planted set of ``throughput_data.py``.
 
     python benchmarks/floor.py --batch 4096 --profile
 """
@@ -22,12 +24,14 @@ import numpy as np
 import throughput_data as planted
 import throughput_ours as mine
 import torch
+from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from features.encode import Layout
 from models.batch import Batch
 from models.line import Line
+from models.lookup import FoldedLookup, Lookup, look_up
 from models.machine import PRODUCTS, Products, prepare, products_dtype
 
 #: Rows, inner and outer width of the product that sets the rate: as tall as a batch, and wide.
@@ -60,8 +64,19 @@ def gather(line: Line, batches: list[Batch]) -> Callable[[], object]:
     return lambda: table_RD.index_select(0, next(asked))
 
 
-def _of_layer(x_BI: Sequence[int], weight_OI: Sequence[int], *told: object, **named: object) -> int:
-    return 2 * math.prod(x_BI) * weight_OI[0]
+def added(line: Line, found: Lookup, dtype: torch.dtype) -> Callable[[], object]:
+    """What all first layers make of the ids of small vocabularies, added up by row."""
+    if not isinstance(found, FoldedLookup):
+        return lambda: None
+    inputs = line.spec.width(line.embedding.weight_RD.shape[1])
+    width = sum(p.numel() // inputs for p in line.network.parameters() if inputs in p.shape)
+    at_BS, of_id_TW = found.places.at_BS, torch.randn(len(found.places.fold.rows_T), width).to(dtype)
+    return lambda: functional.embedding_bag(at_BS, of_id_TW, mode="sum")
+
+
+def _of_layer(x_BI: Sequence[int], *told: Sequence[int], **named: Sequence[int]) -> int:
+    """Of a layer and of one that adds: the result says how wide it is."""
+    return 2 * math.prod(x_BI) * named["out_shape"][-1]
 
 
 def _of_sum(known_BO: object, x_BI: Sequence[int], weight_IO: Sequence[int], **named: object) -> int:
@@ -142,18 +157,21 @@ def measure(
     line, turns = mine.line(name, layout, products=products), cycle(batches)
     dtype = torch.bfloat16 if products == "bfloat16" else torch.float32
     fields = len(planted.FIELDS)
+    found = look_up(line.embedding, batches[0], line.spec)
+    read = found.rows.numel() / asked.batch
     # a changed vector is read and written once per batch; row-wise Adagrad keeps one number beside it
-    touched = {"learn": fields + 2 * distinct, "score": fields}
+    touched = {"learn": read + 2 * distinct, "score": read}
     acts: dict[str, Callable[[], object]] = {
         "learn": lambda: line.learn(next(turns)),
         "score": lambda: line.predict(next(turns)),
     }
     for step, act in acts.items():
-        timed = (act, product(dtype), gather(line, batches))
-        step_s, product_s, gather_s = cpu_seconds(timed, asked.limit)
+        timed = (act, product(dtype), gather(line, batches), added(line, found, dtype))
+        step_s, product_s, gather_s, sum_s = cpu_seconds(timed, asked.limit)
         rate, done = 2 * math.prod(PRODUCT) / product_s, operations(act) / asked.batch
         ours = step_s / asked.batch
-        floor = done / rate + touched[step] * gather_s / (asked.batch * fields)
+        sums = sum_s * (2 if step == "learn" else 1) / asked.batch
+        floor = done / rate + touched[step] * gather_s / (asked.batch * fields) + sums
         print(
             f"| {name} | {products} | {step} | {rate / 1e9:.0f} | {done / 1e3:.0f} | {floor * 1e6:.1f} "
             f"| {ours * 1e6:.1f} | {floor / ours:.0%} |",

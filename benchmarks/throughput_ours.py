@@ -134,6 +134,7 @@ def line(
         layout.bag_lengths,
         len(layout.dense_columns),
         tuple(feature.name for feature in layout.singles),
+        layout.ranges,
     )
     dense_rate, embedding_rate = RATES.get(batch_rows, RATES[4096])
     return Line.fresh(

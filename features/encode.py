@@ -85,6 +85,14 @@ class Layout:
                 names.append(f"{feature.name}_missing")
         return tuple(names)
 
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """First packed row and number of rows of the vocabulary of every single-valued feature."""
+        encodings = [_embedded(feature) for feature in self.singles]
+        return tuple(
+            (self.offsets[e.vocabulary], self.vocabularies[e.vocabulary].capacity) for e in encodings
+        )
+
     def part(self, names: Collection[str]) -> Layout:
         """The features of these names alone, with the rows of the table where they are."""
         singles, bags, dense = (

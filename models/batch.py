@@ -45,9 +45,13 @@ class InputSpec:
         bag_lengths: padded length of each multi-valued field or sequence, in the order of ``bag_rows``.
         num_dense: D, columns that are already scaled by the encoder.
         names: of the fields, then of the bags; ``field_0`` and so on where nothing is said.
+        vocabularies: of every single-valued field the first row of its vocabulary in the table, and how many
+            rows that has; a field of few is then read by vocabulary (``models.folded``). Empty where nothing
+            is said.
 
     Raises:
-        ValueError: a count that cannot be, or another number of names.
+        ValueError: a count that cannot be, another number of names or vocabularies, or one that the table
+            has not.
     """
 
     num_rows: int
@@ -55,6 +59,7 @@ class InputSpec:
     bag_lengths: tuple[int, ...] = ()
     num_dense: int = 0
     names: tuple[str, ...] = ()
+    vocabularies: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_rows < 1:
@@ -65,6 +70,10 @@ class InputSpec:
             raise ValueError("A model needs at least one field, bag or dense column.")
         if self.names and len(self.names) != self.num_fields + len(self.bag_lengths):
             raise ValueError(f"Every field and bag has one name, got {self}.")
+        if self.vocabularies and len(self.vocabularies) != self.num_fields:
+            raise ValueError(f"Every single-valued field has one vocabulary, got {self}.")
+        if any(first < 0 or count < 1 or first + count > self.num_rows for first, count in self.vocabularies):
+            raise ValueError(f"A vocabulary is one row of the table or more, got {self}.")
 
     @property
     def fields(self) -> tuple[str, ...]:

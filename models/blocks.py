@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.first_layer import First, first_layers
+from models.folded import Folded
 from models.relu_networks import relu_networks
 from models.split import Split
 
@@ -74,13 +76,18 @@ class Networks(nn.Module):
         return torch.stack(self.each(inputs))
 
     def each(
-        self, inputs: Tensor | Sequence[Tensor], head: tuple[Tensor, Tensor] | None = None
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        head: tuple[Tensor, Tensor] | None = None,
+        *,
+        first: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, ...]:
         """``forward`` network by network, and what a linear layer behind each makes of it.
 
         Args:
             inputs: of every group, shape (B, I); also as one tensor, shape (G, B, I).
             head: weight (S, O, Z) and bias (S, 1, Z) of that layer; a result then has shape (B, Z).
+            first: outputs of the first layer, where an input that is held by vocabulary has met it.
         """
         more = [] if head is None else [head]
         if not self.relu or inputs[0].device.type != "cpu":
@@ -88,6 +95,8 @@ class Networks(nn.Module):
         layers = [*zip(self.weights, self.biases, strict=True), *more]
         if isinstance(inputs[0], Split):
             read, layers = self._first(_together(inputs)).relu_().unbind(), layers[1:]
+        elif len(inputs) == 1 and isinstance(x_BI := inputs[0], Folded):
+            read, layers = first or first_layers(x_BI, [self.first()])[0], layers[1:]
         else:
             read = _apart(inputs)
         if not layers:
@@ -95,6 +104,11 @@ class Networks(nn.Module):
         weights, biases = zip(*layers, strict=True)
         networks = self.groups * self.per_group
         return relu_networks(weights, biases, read, networks=networks, linear=head is not None)
+
+    def first(self) -> First:
+        """The first layer of the networks of a single group."""
+        widths = [self.weights[0].shape[2] // self.per_group] * self.per_group
+        return First(self.weights[0][0], self.biases[0][0, 0], widths, self.relu)
 
     def _layer_by_layer(
         self, inputs: Tensor | Sequence[Tensor], more: Sequence[tuple[Tensor, Tensor]]
@@ -182,7 +196,7 @@ class Gate(nn.Module):
 
     def forward(self, selector_BI: Tensor) -> Tensor:
         """Weights of the experts, shape (E, B); each column sums to one."""
-        return torch.softmax(torch.matmul(self.weight_EI, selector_BI.T), dim=0)
+        return weigh([self], selector_BI)[0]
 
 
 def weigh(gates: Iterable[Gate], selector_BI: Tensor) -> tuple[Tensor, ...]:
@@ -191,10 +205,38 @@ def weigh(gates: Iterable[Gate], selector_BI: Tensor) -> tuple[Tensor, ...]:
     Returns:
         Weights of the experts by gate, each of shape (E, B) with the gate's own E.
     """
+    weight_AI, sizes = _of_gates(gates)
+    if isinstance(selector_BI, Folded):
+        ((logits_BA,),) = first_layers(selector_BI, [First(weight_AI.T, None, [len(weight_AI)], relu=False)])
+        return _softmax(logits_BA.T, sizes)
+    return _softmax(torch.matmul(weight_AI, selector_BI.T), sizes)
+
+
+def read_alike(
+    networks: Sequence[Networks], gates: Iterable[Gate], x_BI: Tensor
+) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """Networks and gates that read the same input; where it is held by vocabulary, as one product.
+
+    Returns:
+        Outputs of the networks as by ``each``, and what the gates say as by ``weigh``.
+    """
+    if not isinstance(x_BI, Folded) or not all(one.relu for one in networks):
+        return [one.each([x_BI]) for one in networks], weigh(gates, x_BI)
+    weight_AI, sizes = _of_gates(gates)
+    asked = [*(one.first() for one in networks), First(weight_AI.T, None, [len(weight_AI)], relu=False)]
+    *firsts, (logits_BA,) = first_layers(x_BI, asked)
+    outputs = [one.each([x_BI], first=first) for one, first in zip(networks, firsts, strict=True)]
+    return outputs, _softmax(logits_BA.T, sizes)
+
+
+def _of_gates(gates: Iterable[Gate]) -> tuple[Tensor, list[int]]:
+    """Weights of gates below each other, and how many experts each selects from."""
     weights: list[Tensor] = [gate.weight_EI for gate in gates]
-    logits_AB = torch.matmul(torch.cat(weights), selector_BI.T)
-    parts = logits_AB.split_with_sizes([len(weight_EI) for weight_EI in weights])
-    return tuple(torch.softmax(part_EB, dim=0) for part_EB in parts)
+    return torch.cat(weights), [len(weight_EI) for weight_EI in weights]
+
+
+def _softmax(logits_AB: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    return tuple(torch.softmax(part_EB, dim=0) for part_EB in logits_AB.split_with_sizes(sizes))
 
 
 def mix(weight_EB: Tensor, experts: Sequence[Tensor]) -> Tensor:

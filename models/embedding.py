@@ -78,16 +78,23 @@ class PackedEmbedding(nn.Module):
             IndexError: a row is negative or not below R.
         """
         rows_BP = torch.cat((rows_BF, bag_rows_BL), dim=1) if self.bag_lengths else rows_BF
+        return rows_BP, self.vectors(rows_BP.flatten()).view(*rows_BP.shape, self.weight_RD.shape[1])
+
+    def vectors(self, rows_N: Tensor) -> Tensor:
+        """A copy of these rows' vectors, shape (N, D).
+
+        Raises:
+            IndexError: a row is negative or not below R.
+        """
         try:
             # bags of one: a processor fetches their rows ahead, in 3/5 of the time of a plain gather
-            vectors_ND = functional.embedding_bag(rows_BP.reshape(-1, 1), self.weight_RD, mode="sum")
+            return functional.embedding_bag(rows_N.unsqueeze(1), self.weight_RD, mode="sum")
         except RuntimeError as error:
-            outside = (rows_BP < 0) | (rows_BP >= len(self.weight_RD))
+            outside = (rows_N < 0) | (rows_N >= len(self.weight_RD))
             if not outside.any():
                 raise
-            row, count = int(rows_BP[outside][0]), len(self.weight_RD)
+            row, count = int(rows_N[outside][0]), len(self.weight_RD)
             raise IndexError(f"Row {row} is not one of the table, which has {count} rows.") from error
-        return rows_BP, vectors_ND.view(*rows_BP.shape, self.weight_RD.shape[1])
 
     def pool(self, vectors_BPD: Tensor, bag_rows_BL: Tensor) -> Tensor:
         """The vectors of the fields and the means of the bags, shape (B, F + number of bags, D).

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.folded import Folded
 from models.split import Split, Table
 
 
@@ -87,6 +88,8 @@ def flat(vectors_SBFD: Tensor, dense_BQ: Tensor, dtype: torch.dtype | None = Non
     """
     if isinstance(vectors_SBFD, Split):
         return _flat_parts(vectors_SBFD, dense_BQ, dtype)
+    if isinstance(vectors_SBFD, Folded) and len(vectors_SBFD) == 1:
+        return _flat_folded(vectors_SBFD, dense_BQ, dtype)
     dtype = vectors_SBFD.dtype if dtype is None else dtype
     if not dense_BQ.shape[1]:
         return vectors_SBFD.flatten(2).to(dtype)
@@ -110,6 +113,14 @@ class _SideBySide(torch.autograd.Function):
         of_vectors, of_dense = ctx.dtypes
         dense = grad_SBX[:, :, width:].sum(dim=0).to(of_dense) if ctx.needs_input_grad[2] else None
         return None, grad_SBX[:, :, :width].view(ctx.shape).to(of_vectors), dense
+
+
+def _flat_folded(vectors_1BFD: Folded, dense_BQ: Tensor, dtype: torch.dtype | None) -> Folded:
+    """``flat`` of what is held row by row; the rest stays as it is."""
+    _, rows, fields, dim = vectors_1BFD.shape
+    rest_BY = flat(vectors_1BFD.rest_BY.view(1, rows, -1, dim), dense_BQ, dtype).squeeze(0)
+    shape = 1, rows, fields * dim + dense_BQ.shape[1]
+    return Folded.of(vectors_1BFD.places, vectors_1BFD.vectors_TD, rest_BY, shape)
 
 
 def _flat_parts(vectors_SBFD: Split, dense_BQ: Tensor, dtype: torch.dtype | None) -> Split:

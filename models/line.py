@@ -26,6 +26,7 @@ from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
 from models.lazy_adam import LazyAdam
+from models.lookup import Lookup, look_up
 from models.network import Network
 from models.recalibrate import sample_logits
 from models.row_optimizer import RowOptimizer
@@ -68,6 +69,8 @@ class Line:
         self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
         self._parameters = named_parameters({"network": network, "balancer": balancer})
+        plain = self.device.type != "cpu" or balancer.compares or network.spaces > 1
+        self._folds = None if plain else spec
 
     @classmethod
     def fresh(
@@ -179,25 +182,25 @@ class Line:
         self.spec.check(batch)
         batch = batch.to(self.device)
         labels = Labels(*batch.labels, batch.weight_B, self.steps, batch.reading)
-        rows_BP, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        losses_K = self._losses(vectors_BPD.requires_grad_(), batch, labels)
+        found = look_up(self.embedding, batch, self._folds)
+        found.vectors.requires_grad_()
+        losses_K = self._losses(found, labels)
         told_K = losses_K.detach().cpu()
         refuse_losses(told_K, self.funnel, self.steps + 1)
         for parameter in self._parameters.values():
             parameter.grad = None
-        leaves = self.network.leaves(vectors_BPD)
+        leaves = self.network.leaves(found.vectors)
         self.balancer.backward(losses_K, leaves)
         vectors_grad = self.balancer.vectors_gradient(leaves)
         refuse_gradients(vectors_grad, self._parameters, self.steps + 1)
         self.dense_optimizer.step()
         if vectors_grad is not None:
-            self.embedding_optimizer.step(rows_BP.flatten(), vectors_grad.flatten(-3, -2))
+            self.embedding_optimizer.step(found.rows.flatten(), vectors_grad.flatten(-3, -2))
         self._steps += 1
         self._follow()
         if self.balancer.second_pass:
             with torch.no_grad():
-                _, moved_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-                self.balancer.after(self._losses(moved_BPD, batch, labels))
+                self.balancer.after(self._losses(look_up(self.embedding, batch, self._folds), labels))
         return told_K
 
     def begin_day(self) -> None:
@@ -226,8 +229,7 @@ class Line:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
         batch = batch.to(self.device)
-        _, vectors_BPD = self.embedding.gather(batch.rows_BF, batch.bag_rows_BL)
-        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch), self._average)
+        logits_BH = self._logits(look_up(self.embedding, batch, self._folds).read(), self._average)
         return self.objectives.predictions(logits_BH.cpu())
 
     def averaged(self) -> Network:
@@ -276,8 +278,8 @@ class Line:
         for name, tensor in own.items():
             tensor.copy_(state[name])
 
-    def _losses(self, vectors_BPD: Tensor, batch: Batch, labels: Labels) -> Tensor:
-        logits_BH = self._logits(self.embedding.read(vectors_BPD, batch))
+    def _losses(self, found: Lookup, labels: Labels) -> Tensor:
+        logits_BH = self._logits(found.read())
         return self.objectives.losses(sample_logits(logits_BH, self._log_rates_K), labels)
 
     def _logits(self, read: Read, weights: dict[str, Tensor] | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, weigh
+from models.blocks import Gate, Networks, ObjectiveTowers, read_alike
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mixture import mixtures
@@ -70,10 +70,10 @@ class MMoE(Architecture):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
-        experts = self.experts.each(inputs.x_SBX)
         if self.selectors is None:
-            weights = weigh(cast(Iterable[Gate], self.gates), inputs.x_BX)
+            (experts,), weights = read_alike([self.experts], cast(Iterable[Gate], self.gates), inputs.x_BX)
         else:
+            experts = self.experts.each(inputs.x_SBX)
             read = self.selectors.each(inputs.x_SBX)
             weights = tuple(gate(read_BI) for gate, read_BI in zip(self.gates, read, strict=True))
         logits_BH: Tensor = self.towers(mixtures(weights, experts, [range(len(experts))] * len(weights)))

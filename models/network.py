@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.architecture import Architecture
 from models.balancing.base import Leaves
 from models.batch import InputSpec
+from models.folded import Folded
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.interaction.base import Interaction
@@ -87,5 +88,7 @@ class Network(nn.Module):
         if isinstance(vectors_BFE, Split):
             columns_axis = None if vectors_BFE.columns_axis is None else 2
             return vectors_BFE.by_part("by space", self._by_space, rows_axis=1, columns_axis=columns_axis)
+        if isinstance(vectors_BFE, Folded) and self.spaces == 1:
+            return vectors_BFE.shaped(1, *vectors_BFE.shape)
         rows, fields, numbers = vectors_BFE.shape
         return vectors_BFE.view(rows, fields, self.spaces, numbers // self.spaces).permute(2, 0, 1, 3)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, weigh
+from models.blocks import Gate, Networks, ObjectiveTowers, read_alike
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mixture import mixtures
@@ -67,8 +67,14 @@ class ExtractionLayer(nn.Module):
             Outputs of the objectives and of the shared module, each of shape (B, O); the latter is ``None``
             in the last level.
         """
-        experts = (*self.own_experts.each(own), *self.shared_experts.each([shared_BD]))
-        weights, count, objectives = self._weights(own, shared_BD), self.num_own, len(self.own_gates)
+        if len(own) == 1 and len(self.own_gates) > 1:
+            networks = [self.own_experts, self.shared_experts]
+            outputs, weights = read_alike(networks, self._gates(), shared_BD)
+        else:
+            outputs = [self.own_experts.each(own), self.shared_experts.each([shared_BD])]
+            selectors = (*own, shared_BD)
+            weights = tuple(gate(read_BD) for gate, read_BD in zip(self._gates(), selectors, strict=False))
+        experts, count, objectives = sum(outputs, ()), self.num_own, len(self.own_gates)
         kept = range(objectives * count, len(experts))
         selected = [(*range(k * count, (k + 1) * count), *kept) for k in range(objectives)]
         if self.shared_gate is None:
@@ -76,14 +82,10 @@ class ExtractionLayer(nn.Module):
         *fused, fused_BO = mixtures(weights, experts, [*selected, range(len(experts))])
         return tuple(fused), fused_BO
 
-    def _weights(self, own: Tensor | Sequence[Tensor], shared_BD: Tensor) -> tuple[Tensor, ...]:
-        """What the gates say, those of the objectives first; gates with one input say it as one product."""
+    def _gates(self) -> list[Gate]:
+        """Those of the objectives, then the shared one if there is one."""
         own_gates = [cast(Gate, gate) for gate in self.own_gates]
-        shared_gates = [] if self.shared_gate is None else [self.shared_gate]
-        if len(own) == 1 and len(own_gates) > 1:
-            return weigh([*own_gates, *shared_gates], shared_BD)
-        said = [gate(selector_BD) for gate, selector_BD in zip(own_gates, own, strict=True)]
-        return (*said, *(gate(shared_BD) for gate in shared_gates))
+        return own_gates if self.shared_gate is None else [*own_gates, self.shared_gate]
 
 
 class PLE(Architecture):

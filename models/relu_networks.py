@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 _onednn = torch.ops.mkldnn if torch._C._has_mkldnn else None
 _fused = _onednn._linear_pointwise if _onednn and _onednn._is_mkldnn_bf16_supported() else None
-_masked = torch.ops.aten.threshold_backward
+masked = torch.ops.aten.threshold_backward
 
 
 def relu_networks(
@@ -59,6 +59,15 @@ def linear_layer(x_BI: Tensor, weight_IO: Tensor, bias_O: Tensor, *, relu: bool)
         return _fused(x_BI, weight_OI, bias_O, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
     found_BO = torch.addmm(bias_O, x_BI, weight_IO)
     return found_BO.relu_() if relu else found_BO
+
+
+def added_layer(x_BI: Tensor, weight_IO: Tensor, bias_O: Tensor | None, other_BO: Tensor) -> Tensor:
+    """``x W + b + other``, shape (B, O), for where no graph is made; may overwrite ``other``."""
+    if _fused is not None and x_BI.shape[1] and x_BI.dtype == torch.bfloat16 and x_BI.device.type == "cpu":
+        weight_OI = weight_IO.contiguous().T
+        return _fused.binary(x_BI, other_BO, weight_OI, bias_O, "add")  # type: ignore[no-any-return]
+    found_BO = other_BO.addmm_(x_BI, weight_IO)
+    return found_BO if bias_O is None else found_BO.add_(bias_O)
 
 
 class ReluNetworks(torch.autograd.Function):
@@ -107,13 +116,13 @@ class ReluNetworks(torch.autograd.Function):
             group, first = s * ctx.groups // networks, s * (1 + 2 * depth)
             weights, read = saved[first : first + depth], saved[first + depth : first + 2 * depth + 1]
             if not ctx.linear:
-                grad = _masked(grad, read[-1], 0)
+                grad = masked(grad, read[-1], 0)
             for layer in reversed(range(depth)):
                 _part(own[layer], s, networks).copy_(read[layer].T @ grad)
                 _part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
                 if layer:
                     grad = grad @ weights[layer].T
-                    _masked.grad_input(grad, read[layer], 0, grad_input=grad)
+                    masked.grad_input(grad, read[layer], 0, grad_input=grad)
             if ctx.needs_input_grad[4 + group]:
                 known, weight_OI = inputs[group], weights[0].T
                 inputs[group] = grad @ weight_OI if known is None else known.addmm_(grad, weight_OI)

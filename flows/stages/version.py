@@ -138,6 +138,7 @@ def load(house: House, recipe: Recipe, version: Version | None) -> Line:
         layout.bag_lengths,
         len(layout.dense_columns),
         tuple(feature.name for feature in (*layout.singles, *layout.bags)),
+        layout.ranges,
     )
     device = default_device()
     line = Line.fresh(

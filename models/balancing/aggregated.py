@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class Aggregated(Balancer):
 
     Memory is that of K gradients at the shared parameters and at the vectors of the batch.
     """
+
+    compares: ClassVar[bool] = True
 
     def forward(self, losses_K: Tensor) -> Tensor:
         """The plain sum of the losses, shape (K,): it is logged, and own parameters follow it."""

@@ -49,9 +49,11 @@ class Balancer(nn.Module, ABC):
 
     Attributes:
         second_pass: the losses of the batch are wanted again after the step, see ``after``.
+        compares: gradients of the vectors are looked at position by position, not only added up by row.
     """
 
     second_pass: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
 
     def told(self, squared: Sequence[bool]) -> None:
         """Called before the first batch: which losses are squared errors; all others are cross-entropies.

@@ -5,6 +5,8 @@ Shapes: K objectives.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,7 @@ class GradNorm(Balancer):
         ValueError: alpha is negative.
     """
 
+    compares: ClassVar[bool] = True
     first_K: Tensor
 
     def __init__(self, num_objectives: int, num_shared: int, *, alpha: float = 1.5) -> None:

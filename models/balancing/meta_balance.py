@@ -5,6 +5,8 @@ Shapes: K objectives, S shared parameters, M = S + 1 blocks: they and the vector
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,7 @@ class MetaBalance(Balancer):
         ValueError: a setting is out of range.
     """
 
+    compares: ClassVar[bool] = True
     norm_MK: Tensor
 
     def __init__(
