@@ -102,7 +102,9 @@ def check_rows(id_map: pl.DataFrame, declared: Mapping[str, Embedded]) -> None:
     Raises:
         BadWarehouse: the capacity of a vocabulary was reduced below a row that is in use.
     """
-    highest = dict(id_map.group_by("vocabulary").agg(pl.col("row").max()).sort("vocabulary").rows())
+    largest = id_map.lazy().group_by("vocabulary").agg(pl.col("row").max()).sort("vocabulary")
+    # streamed, a group is a number; else it is the places of all its rows, 100 MiB of a million ids
+    highest = dict(largest.collect(engine="streaming").rows())
     for name, row in highest.items():
         if name in declared and row is not None and row >= declared[name].capacity:
             raise BadWarehouse(
