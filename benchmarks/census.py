@@ -5,10 +5,10 @@
 
 Two pairs of labels (income and never married; college education and never married), two splits (see
 ``data/census/README.md``). All networks read the same arrays with embeddings of equal size, have equal widths
-(on A but for ours, whose sizes were searched, too), learn the same number of epochs in equal batches, and are
-tested as they were after the epoch with the best mean AUC on other rows. Each of ours has the setting
-that did best of several on these other rows, with seeds that are not reported (``--tune``, see
-``census_settings.py``); the peers have what their documentation says, see ``census_peers.py``. On A both
+(on A but for ours, whose sizes were searched, to half a million weights), learn the same number of epochs in
+equal batches, and are tested as they were after the epoch with the best mean AUC on other rows. Each of ours
+has the setting that did best of several on these other rows, with seeds that are not reported (``--tune``,
+see ``census_settings.py``); the peers have what their documentation says, see ``census_peers.py``. On A both
 halves of the official test file are tested, each by what the other half decides, since one half is too small
 to tell networks of one kind apart. Both objectives are free: nobody's income is given a marriage.
 
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from census_data import PAIRS, Census, Part, load
 from census_peers import PEERS, Rival, installed
-from census_settings import AVERAGING, CHOSEN, TUNING_RUNS, Setting, Widths, trials
+from census_settings import AVERAGING, CHOSEN, MOST_WEIGHTS, TUNING_RUNS, Setting, Widths, trials
 from census_table import table
 from independent import Independent, funnel_of
 
@@ -79,6 +79,8 @@ class Ours:
             averaging=AVERAGING,
             seed=seed,
         )
+        if (weights := sum(p.numel() for p in self.line.network.parameters())) > MOST_WEIGHTS:
+            raise ValueError(f"{name}, {setting} has {weights} weights, at most {MOST_WEIGHTS} are compared.")
 
     def epoch(self) -> None:
         """Learn all training rows once."""
