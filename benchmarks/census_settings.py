@@ -100,7 +100,7 @@ def trials(split: str, network: str) -> list[Setting]:
 CHOSEN: dict[tuple[str, str], dict[str, tuple[Setting, ...]]] = {
     ("A", "income"): {
         "SingleTask": (
-            Setting(8e-3, sizes={"layers": (1024, 256)}),
+            Setting(4e-3, sizes={"layers": (512, 256)}),
             Setting(4e-3, sizes={"layers": (512, 256, 64)}),
         ),
         "SharedBottom": (
@@ -108,23 +108,23 @@ CHOSEN: dict[tuple[str, str], dict[str, tuple[Setting, ...]]] = {
             Setting(8e-3, sizes={"bottom": (256,)}),
         ),
         "MMoE": (Setting(8e-3, sizes={"expert": (128,)}),) * 2,
-        "PLE": (Setting(8e-3, sizes={"levels": ((128,), (128,))}),) * 2,
+        "PLE": (
+            Setting(8e-3, sizes={"levels": ((256,),), "layers": (128,)}),
+            Setting(4e-3, sizes={"levels": ((512,),), "layers": (128,)}),
+        ),
         "AITM": (Setting(8e-3, sizes={"layers": (128, 64)}),) * 2,
     },
     ("A", "education"): {
         "SingleTask": (
-            Setting(4e-3, sizes={"layers": (1024, 256)}),
-            Setting(4e-3, sizes={"layers": (512, 128)}),
+            Setting(4e-3, sizes={"layers": (768, 128)}),
+            Setting(4e-3, sizes={"layers": (512, 256)}),
         ),
         "SharedBottom": (
             Setting(8e-3, sizes={"bottom": (256,)}),
             Setting(8e-3, sizes={"bottom": (256, 128)}),
         ),
         "MMoE": (Setting(8e-3, second=0.3),) * 2,
-        "PLE": (
-            Setting(8e-3, sizes={"levels": ((256,),)}),
-            Setting(8e-3, sizes={"levels": ((128,), (128,))}),
-        ),
+        "PLE": (Setting(4e-3, sizes={"levels": ((512,),), "layers": (128,)}),) * 2,
         "AITM": (
             Setting(4e-3, sizes={"layers": (128, 64)}),
             Setting(4e-3, sizes={"layers": (128, 64, 32)}),
