@@ -59,7 +59,7 @@ class Recipe:
         embedding_optimizer: how the rows of the embedding table move.
         sampling: which rows train which objectives, and how often.
         dim: width of an embedding.
-        batch_rows: rows of one update.
+        batch_rows: rows of one update; a row of a large batch takes less time, see ``models.folded``.
         window_rows: rows among which a day is shuffled; they are held in memory.
         dense_rate: learning rate of the network.
         embedding_rate: learning rate of the embeddings.
