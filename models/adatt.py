@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, mix, uniform
+from models.blocks import Networks, ObjectiveTowers, uniform
+from models.gates import Gate, mix
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers, read_alike
+from models.blocks import Networks, ObjectiveTowers
+from models.gates import Gate, read_alike
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mixture import mixtures

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, ObjectiveTowers
+from models.blocks import Networks, ObjectiveTowers
+from models.gates import Gate
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 

@@ -25,8 +25,9 @@ from networks_by_hand import (
 
 from models.aitm import AITM, Transfer
 from models.architecture import Architecture
-from models.blocks import Gate, Networks, mix
+from models.blocks import Networks
 from models.cgc import CGC
+from models.gates import Gate, mix
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.mmoe import MMoE

@@ -23,8 +23,9 @@ from test_wiring import (
 )
 
 from models.adatt import AdaTT, FusionLevel
-from models.blocks import Gate, Networks
+from models.blocks import Networks
 from models.dbmtl import DBMTL
+from models.gates import Gate
 from models.heads import Heads
 from models.inputs import Entry, Inputs
 from models.stem import STEM
