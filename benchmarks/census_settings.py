@@ -6,7 +6,8 @@ as all have it and in ways more that who uses such a network would try. Networks
 smaller weights of the easy one, never married, which otherwise shapes half of what is shared. One network for
 each objective has nothing to weigh, but no peer either whose width it must have: it tries twice the width,
 and with that more decay. On A, which has thrice the rows, there are larger sizes, too: wider was better for
-whatever was tried, so what is held against each other has a size that none may pass.
+whatever was tried, so what is held against each other has a size that none may pass (how it came to be set
+is in ``RESULTS.md``).
 """
 
 from __future__ import annotations

@@ -7,19 +7,18 @@ of the flat input, Y columns of it that are held row by row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils._pytree import tree_map
 
 from models.batch import PADDING_ROW, InputSpec
-from models.split_operations import ABOUT
+from models.held import Held
 from models.stable_order import stable_order
 
 #: Rows of a batch for every id of a vocabulary, so that it is small. With fewer, products of all ids and the
@@ -141,12 +140,15 @@ class Places:
         return torch.where(self.count_T > 0, self.fold.rows_T, PADDING_ROW)
 
 
-class Folded(Tensor):
+def _only(x: Folded, place: object) -> Folded | None:
+    """The flat input of the one embedding space."""
+    return x.shaped(*x.shape[1:]) if place == 0 and x.shape[0] == 1 else None
+
+
+class Folded(Held):
     """Inputs of a batch whose small fields are held by vocabulary; it reads like the plain tensor.
 
-    The first layer of a network is made of it by parts (``models.first_layer``). Whatever else is asked of
-    it gets the ``whole``, which makes it right whatever a network does, at the plain price. Gradients flow
-    to its parts.
+    The first layer of a network is made of it by parts (``models.first_layer``). Gradients flow to them.
 
     Attributes:
         places: where the small fields find their ids.
@@ -154,6 +156,7 @@ class Folded(Tensor):
         rest_BY: all other columns, row by row.
     """
 
+    known: ClassVar = {Tensor.squeeze: _only, Tensor.__getitem__: _only}
     places: Places
     vectors_TD: Tensor
     rest_BY: Tensor
@@ -178,41 +181,6 @@ class Folded(Tensor):
             flat_BX = _Spread.apply(self.places, self.vectors_TD, self.rest_BY)  # type: ignore[no-untyped-call]
             self._whole = flat_BX.view(self.shape)
         return self._whole
-
-    @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation returns
-        """Answer what the shape says, hand the flat input on as it is, and do all else on the whole."""
-        if func in ABOUT:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        if func in _ONE and args[1:] == (0,) and not kwargs and args[0].shape[0] == 1:
-            return args[0].shaped(*args[0].shape[1:])
-        return func(*tree_map(_plain, args), **tree_map(_plain, dict(kwargs or {})))
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation returns
-        """Operations from below Python get the whole."""
-        return func(*tree_map(_plain, args), **tree_map(_plain, dict(kwargs or {})))
-
-
-#: Operations that take the one embedding space out of the flat input.
-_ONE = frozenset({Tensor.squeeze, Tensor.__getitem__})
-
-
-def _plain(value: object) -> object:
-    return value.whole() if isinstance(value, Folded) else value
 
 
 class _Spread(torch.autograd.Function):

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from models.split_operations import ABOUT, KNOWN
+from models.held import Held
+from models.split_operations import KNOWN
 
 #: Results that a table keeps; networks ask for a few tens.
 _MOST = 1024
@@ -142,7 +142,7 @@ class Table:
         return found
 
 
-class Split(Tensor):
+class Split(Held):
     """A block of pairs whose columns belong to users, items and pairs; it reads like the plain tensor.
 
     ``x @ W`` is the sum of what the users' columns, the items' and the pairs' own make of their rows of
@@ -154,6 +154,7 @@ class Split(Tensor):
     For scoring alone: no gradient flows through it.
     """
 
+    known = KNOWN
     tables: Mapping[Side, Table]
     rows: Rows
     rows_axis: int
@@ -230,36 +231,3 @@ class Split(Tensor):
 
             sums.append((side, table.made((key, order == 0), of, own)))
         return self.rows.added(sums, rows_axis)
-
-    @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation returns
-        """Do an operation by parts if it is known to come apart, else on the whole."""
-        if func in ABOUT:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        if (known := KNOWN.get(func)) is not None:
-            found = known(*args, **(kwargs or {}))
-            if found is not None:
-                return found
-        return func(*tree_map(_plain, args), **tree_map(_plain, dict(kwargs or {})))
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation returns
-        """Operations from below Python get the whole."""
-        return func(*tree_map(_plain, args), **tree_map(_plain, dict(kwargs or {})))
-
-
-def _plain(value: object) -> object:
-    return value.whole() if isinstance(value, Split) else value

@@ -15,22 +15,6 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from models.split import Split
 
-#: Questions that the shape answers.
-ABOUT = frozenset(
-    {
-        Tensor.size,
-        Tensor.dim,
-        Tensor.stride,
-        Tensor.numel,
-        Tensor.__len__,
-        Tensor.is_floating_point,
-        *(
-            vars(torch._C.TensorBase)[name].__get__
-            for name in ("shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda")
-        ),
-    }
-)
-
 
 def _bmm(x_GBI: Split, weight_GIO: Tensor) -> Tensor | None:
     return _product(x_GBI, weight_GIO, None)

@@ -6,7 +6,6 @@ Shapes: K objectives, B rows, P looked-up positions, D numbers per vector, R row
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,8 +34,6 @@ class AdaTask(Balancer):
         num_objectives: K.
         num_shared: not looked at.
     """
-
-    compares: ClassVar[bool] = True
 
     def __init__(self, num_objectives: int, num_shared: int) -> None:
         del num_shared

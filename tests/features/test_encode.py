@@ -152,6 +152,8 @@ def test_maps_grow_and_encode_as_dictionaries_do(
     ]
     assert arrays["rows"].dtype == arrays["bag_rows"].dtype == np.int64
     assert arrays["rows"].max(initial=0) < LAYOUT.num_rows
+    for rows_B, (first, count) in zip(arrays["rows"].T, LAYOUT.ranges, strict=True):
+        assert ((first <= rows_B) & (rows_B < first + count)).all()
 
 
 def test_an_id_is_unknown_until_it_was_seen_often_enough() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from features.batches import fresh_rows, training_batches
 from features.bookkeeping import ID_MAPS
+from features.encode import Layout
 from features.encodings import Binned, Category, Hashed
 from features.scenario import Scenario
 from features.scenarios.shop import SCENARIO
@@ -122,6 +123,7 @@ def learned_by_hand(house: House, *, reset: bool) -> dict[str, Tensor]:
     assert parent is not None
     assert version is not None
     line, fresh = load(house, recipe, parent), load(house, recipe, None)
+    assert line.spec.vocabularies == Layout.of(house.scenario.features).ranges
     before, after = owners(house, DAYS[0]), owners(house, day)
     if reset:
         moved = [FIRST_ROW + row - 2 for row, user in after.items() if before[row] != user]

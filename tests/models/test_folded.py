@@ -56,25 +56,25 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folded._fold.cache_clear()
 
 
-def batch(funnel: Funnel, seed: int = 0, size: int = BATCH, spec: InputSpec = SPEC) -> Batch:
-    """Few of the ids come up, so that many rows of the vocabularies are not read."""
-    rng = np.random.default_rng(seed)
-    first, count = np.array(spec.vocabularies).T
-    rows = first + np.floor(count * rng.random((size, len(first))) ** 3).astype(np.int64)
-    bags = rng.integers(0, 6, (size, sum(spec.bag_lengths)))
-    y = (rng.random((size, len(funnel))) < 0.5).astype(np.float32)
-    for k, objective in enumerate(funnel):
-        if (parent := funnel.parent_index(objective)) is not None:
-            y[:, k] *= y[:, parent]
-    return Batch.from_numpy(
-        {
-            "rows": rows,
-            "bag_rows": bags,
-            "dense": rng.standard_normal((size, spec.num_dense)).astype(np.float32),
-            "y": y,
-            "trains": rng.random(y.shape) < 0.8,
-        }
-    )
+@pytest.fixture
+def make_rows(funnel: Funnel, make_labels: Callable[..., np.ndarray]) -> Callable[..., Batch]:
+    """``make_rows(seed, spec)``: few ids come up, so that many rows of the vocabularies are not read."""
+
+    def make(seed: int = 0, spec: InputSpec = SPEC) -> Batch:
+        rng = np.random.default_rng(seed)
+        first, count = np.array(spec.vocabularies).T
+        rank = np.floor(count * rng.random((BATCH, len(first))) ** 3).astype(np.int64)
+        return Batch.from_numpy(
+            {
+                "rows": first + rank,
+                "bag_rows": rng.integers(0, 6, (BATCH, sum(spec.bag_lengths))),
+                "dense": rng.standard_normal((BATCH, spec.num_dense)).astype(np.float32),
+                "y": make_labels(rng, BATCH, funnel),
+                "trains": rng.random((BATCH, len(funnel))) < 0.8,
+            }
+        )
+
+    return make
 
 
 def line(funnel: Funnel, *, folds: bool, spec: InputSpec = SPEC, **changed: Any) -> Line:
@@ -90,7 +90,7 @@ def line(funnel: Funnel, *, folds: bool, spec: InputSpec = SPEC, **changed: Any)
     return Line.fresh(spec if folds else replace(spec, vocabularies=()), funnel, **(said | changed))
 
 
-def gradients(line: Line, batch: Batch, funnel: Funnel) -> dict[str, Tensor]:
+def gradients(line: Line, batch: Batch) -> dict[str, Tensor]:
     """Of every weight of the network, and of every row of the table that the batch reads."""
     found = look_up(line.embedding, batch, line._folds)
     found.vectors.requires_grad_()
@@ -131,23 +131,23 @@ def test_few_positions_are_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_losses_and_gradients_of_every_architecture_are_those_of_plain_rows(
-    architecture_class: Callable[..., Architecture], funnel: Funnel
+    architecture_class: Callable[..., Architecture], funnel: Funnel, make_rows: Callable[..., Batch]
 ) -> None:
     both = [line(funnel, folds=folds, architecture=architecture_class) for folds in (True, False)]
-    rows = batch(funnel)
+    rows = make_rows()
     spaces = both[0].network.spaces
     expected = Lookup if spaces > 1 else FoldedLookup
     assert type(look_up(both[0].embedding, rows, both[0]._folds)) is expected
-    close(*(gradients(one, rows, funnel) for one in both))
+    close(*(gradients(one, rows) for one in both))
     said = [one.predict(rows).conditional_BJ for one in both]
     torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
 
 
 def test_every_interaction_reads_the_same(
-    interaction_class: Callable[..., Interaction], funnel: Funnel
+    interaction_class: Callable[..., Interaction], funnel: Funnel, make_rows: Callable[..., Batch]
 ) -> None:
     both = [line(funnel, folds=folds, interaction=interaction_class) for folds in (True, False)]
-    close(*(gradients(one, batch(funnel), funnel) for one in both))
+    close(*(gradients(one, make_rows()) for one in both))
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_every_interaction_reads_the_same(
     ids=["one layer", "mmoe", "hidden gates", "ple"],
 )
 def test_a_line_learns_the_same_rows_in_the_same_way(
-    architecture: Callable[..., Architecture], funnel: Funnel
+    architecture: Callable[..., Architecture], funnel: Funnel, make_rows: Callable[..., Batch]
 ) -> None:
     """Rows that a batch does not read stay where they are, moments or not."""
     both = [line(funnel, folds=folds, architecture=architecture) for folds in (True, False)]
     for seed in range(5):
-        rows = batch(funnel, seed)
+        rows = make_rows(seed)
         before = both[0].embedding.weight_RD.clone()
         told = [one.learn(rows) for one in both]
         torch.testing.assert_close(*told, rtol=1e-4, atol=1e-5)
@@ -178,7 +178,7 @@ def test_a_line_learns_the_same_rows_in_the_same_way(
 
 
 def test_a_balancer_that_compares_gradients_sees_every_position(
-    balancer_class: Callable[..., Balancer], funnel: Funnel
+    balancer_class: Callable[..., Balancer], funnel: Funnel, make_rows: Callable[..., Batch]
 ) -> None:
     """Whatever the balancer, a step is the same."""
     both = [
@@ -186,8 +186,11 @@ def test_a_balancer_that_compares_gradients_sees_every_position(
         for folds in (True, False)
     ]
     for seed in range(2):
-        told = [one.learn(batch(funnel, seed)) for one in both]
+        told = [one.learn(make_rows(seed)) for one in both]
         torch.testing.assert_close(*told, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        *([p.grad for p in one.balancer.parameters()] for one in both), rtol=1e-3, atol=1e-6
+    )
     torch.testing.assert_close(*(dict(one.balancer.state_dict()) for one in both), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(*(one.embedding.weight_RD for one in both), rtol=0, atol=2e-3)
 
@@ -195,7 +198,10 @@ def test_a_balancer_that_compares_gradients_sees_every_position(
 @pytest.mark.parametrize("products", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", [Towers, MMoE, PLE])
 def test_fields_that_are_all_small_need_nothing_else(
-    architecture: Callable[..., Architecture], products: torch.dtype, funnel: Funnel
+    architecture: Callable[..., Architecture],
+    products: torch.dtype,
+    funnel: Funnel,
+    make_rows: Callable[..., Batch],
 ) -> None:
     """No column is left that is held row by row."""
     spec = InputSpec(num_rows=11, num_fields=2, vocabularies=((1, 4), (5, 6)))
@@ -203,14 +209,14 @@ def test_fields_that_are_all_small_need_nothing_else(
         line(funnel, folds=folds, spec=spec, architecture=architecture, products=products)
         for folds in (True, False)
     ]
-    rows = batch(funnel, spec=spec)
+    rows = make_rows(spec=spec)
     told = [one.learn(rows) for one in both]
     torch.testing.assert_close(*told, rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(*(one.predict(rows).conditional_BJ for one in both), rtol=5e-2, atol=5e-2)
 
 
-def test_a_row_of_another_vocabulary_is_refused(funnel: Funnel) -> None:
-    one, rows = line(funnel, folds=True), batch(funnel)
+def test_a_row_of_another_vocabulary_is_refused(funnel: Funnel, make_rows: Callable[..., Batch]) -> None:
+    one, rows = line(funnel, folds=True), make_rows()
     rows.rows_BF[7, 2] = 36
     with pytest.raises(IndexError, match=r"'field_2' .* 30 rows of the table from 6 on"):
         one.learn(rows)
