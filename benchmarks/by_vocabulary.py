@@ -13,8 +13,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import throughput_data as planted
@@ -23,13 +21,9 @@ import torch
 
 from features.encode import Layout
 from features.scenarios.kuairand import SCENARIO
-from models.balancing.static import Static
 from models.batch import Batch, InputSpec
-from models.entire_space.esmm import ESMM
 from models.folded import Fold
-from models.line import Line
 from models.machine import PRODUCTS, prepare, products_dtype
-from models.row_wise_adagrad import RowWiseAdagrad
 
 LAYOUTS: dict[str, Callable[[], Layout]] = {
     "kuairand": lambda: Layout.of(SCENARIO.features),
@@ -37,12 +31,6 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
 }
 #: Batches that are learned again and again.
 _BATCHES = 8
-
-
-def spec_of(layout: Layout) -> InputSpec:
-    """The layout of batches, with the vocabularies of their fields."""
-    singles, bags = len(layout.singles), layout.bag_lengths
-    return InputSpec(layout.num_rows, singles, bags, len(layout.dense_columns), vocabularies=layout.ranges)
 
 
 def batch(spec: InputSpec, rows: int, rng: np.random.Generator) -> Batch:
@@ -59,23 +47,6 @@ def batch(spec: InputSpec, rows: int, rng: np.random.Generator) -> Batch:
             "y": y.astype(np.float32),
             "trains": np.ones((rows, 2), dtype=np.bool_),
         }
-    )
-
-
-def line(name: str, spec: InputSpec, products: torch.dtype) -> Line:
-    """A fresh line at the sizes of ``throughput.py``."""
-    return Line.fresh(
-        spec,
-        mine.FUNNEL,
-        architecture=mine.ARCHITECTURES[name],
-        method=ESMM(),
-        balancer=Static,
-        dim=mine.DIM,
-        dense_rate=1e-3,
-        embedding_optimizer=RowWiseAdagrad,
-        embedding_rate=0.05,
-        products=products,
-        seed=1,
     )
 
 
@@ -110,20 +81,23 @@ def main() -> None:
     for fields, rows, name in (
         (fields, rows, name) for fields in asked.fields for rows in asked.batches for name in asked.models
     ):
-        spec, rng = spec_of(LAYOUTS[fields]()), np.random.default_rng(0)
+        layout, rng = LAYOUTS[fields](), np.random.default_rng(0)
+        spec = mine.spec(layout)
         batches = [batch(spec, rows, rng) for _ in range(_BATCHES)]
         fold = Fold.of(spec, rows, mine.DIM)
         few = f"{0 if fold is None else len(fold.fields)} of {spec.num_fields}"
-        for products in sorted({products_dtype(told, cpu) for told in PRODUCTS}, key=str):
-            make = partial(line, name, products=products)
-            both = make(spec=replace(spec, vocabularies=())), make(spec=spec)
+        for products in PRODUCTS:
+            if products == "bfloat16" and products_dtype(products, cpu) != torch.bfloat16:
+                continue
+            both = [
+                mine.line(name, layout, products=products, by_vocabulary=folds) for folds in (False, True)
+            ]
             for step in ("learn", "predict"):
                 plain, folded = turns((getattr(one, step) for one in both), batches, asked.turns)
                 ratio = statistics.median(b / a for a, b in zip(plain, folded, strict=True))
                 least = " | ".join(f"{min(seconds) / rows * 1e6:.1f}" for seconds in (plain, folded))
-                dtype = str(products).removeprefix("torch.")
                 print(
-                    f"| {fields}, {rows} | {few} | {name} | {dtype} | {step} | {least} | {ratio:.2f} |",
+                    f"| {fields}, {rows} | {few} | {name} | {products} | {step} | {least} | {ratio:.2f} |",
                     flush=True,
                 )
 

@@ -6,6 +6,7 @@ Shapes: B rows, K objectives.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -124,21 +125,32 @@ def batches(file: Path, encoder: Encoder, batch_rows: int, seed: int = 0) -> Ite
     )
 
 
-def line(
-    name: str, layout: Layout, *, batch_rows: int = 4096, seed: int = 1, products: Products = "bfloat16"
-) -> Line:
-    """A fresh line at the peers' sizes; products in bfloat16 where the device has them."""
-    spec = InputSpec(
+def spec(layout: Layout) -> InputSpec:
+    """The layout of batches, with the vocabularies of their fields."""
+    return InputSpec(
         layout.num_rows,
         len(layout.singles),
         layout.bag_lengths,
         len(layout.dense_columns),
-        tuple(feature.name for feature in layout.singles),
+        tuple(feature.name for feature in (*layout.singles, *layout.bags)),
         layout.ranges,
     )
+
+
+def line(
+    name: str,
+    layout: Layout,
+    *,
+    batch_rows: int = 4096,
+    seed: int = 1,
+    products: Products = "bfloat16",
+    by_vocabulary: bool = True,
+) -> Line:
+    """A fresh line at the peers' sizes; products in bfloat16 where the device has them."""
+    read = spec(layout) if by_vocabulary else replace(spec(layout), vocabularies=())
     dense_rate, embedding_rate = RATES.get(batch_rows, RATES[4096])
     return Line.fresh(
-        spec,
+        read,
         FUNNEL,
         architecture=ARCHITECTURES[name],
         method=ESMM(),
