@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from features.encodings import FIRST, MISSING, UNKNOWN, Binned, Category, Dense, Embedded, Hashed
+from features.given_rows import GivenRows
 from features.hashing import cross, hash_ids
 from features.id_lookup import IdLookup
 from features.id_maps import check_rows, vocabularies
@@ -120,7 +121,7 @@ class Encoder:
     def __init__(self, layout: Layout, id_map: pl.DataFrame) -> None:
         check_rows(id_map, layout.vocabularies)
         self.layout = layout
-        self._given: dict[str, pl.DataFrame] = {}
+        self._given: dict[str, GivenRows] = {}
         self._edges: dict[str, np.ndarray] = {}
         self._ids: dict[str, IdLookup] = {}
         # one vocabulary at a time, and of it what is needed: all parts of a large map are a second one
@@ -129,7 +130,7 @@ class Encoder:
             part = owned.filter((pl.col("vocabulary") == vocabulary) & pl.col("row").is_not_null())
             if part.is_empty():
                 continue
-            self._given[vocabulary] = part.select("row", "row_since")
+            self._given[vocabulary] = GivenRows.of(part)
             if isinstance(layout.vocabularies.get(vocabulary), Binned):
                 self._edges[vocabulary] = part["edge"].sort().to_numpy()
             else:
@@ -179,8 +180,8 @@ class Encoder:
         A model that last learned on ``day`` knows these rows as those of other ids, or not at all.
         """
         given = [
-            part.filter(pl.col("row_since") > day)["row"].cast(pl.Int64) + self.layout.offsets[vocabulary]
-            for vocabulary, part in self._given.items()
+            given.after(day) + self.layout.offsets[vocabulary]
+            for vocabulary, given in self._given.items()
             if vocabulary in self.layout.offsets
         ]
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *given]))

@@ -99,6 +99,7 @@ class _FirstLayers(torch.autograd.Function):
             if (bias_W := found[2 * part + 1]) is not None:
                 bias_W[own] = grad_BO.sum(dim=0)
             grad_BY.addmm_(grad_BO, weights[n].T, beta=1 if n else 0)
+            del grad_BO  # its place is the next one's
         for ids, fields in fold.by_size:
             ids_SVW = _by_field(own_TW[ids], fields)
             torch.bmm(_by_field(vectors_TD[ids], fields).mT, ids_SVW, out=own_SDW[fields])
