@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.first_layer import First, first_layers
 from models.folded import Folded
-from models.relu_networks import relu_networks
+from models.relu_networks import part, relu_networks
 from models.split import Split
 
 
@@ -93,9 +93,10 @@ class Networks(nn.Module):
         if not self.relu or inputs[0].device.type != "cpu":
             return self._layer_by_layer(inputs, more)
         layers = [*zip(self.weights, self.biases, strict=True), *more]
-        if isinstance(inputs[0], Split):
-            read, layers = self._first(_together(inputs)).relu_().unbind(), layers[1:]
-        elif len(inputs) == 1 and isinstance(x_BI := inputs[0], Folded):
+        pairs = _together(inputs) if isinstance(inputs[0], Split) else None
+        if isinstance(pairs, Split):
+            return self._of_pairs(pairs, layers[1:], linear=head is not None)
+        if len(inputs) == 1 and isinstance(x_BI := inputs[0], Folded):
             read, layers = first or first_layers(x_BI, [self.first()])[0], layers[1:]
         else:
             read = _apart(inputs)
@@ -109,6 +110,30 @@ class Networks(nn.Module):
         """The first layer of the networks of a single group."""
         widths = [self.weights[0].shape[2] // self.per_group] * self.per_group
         return First(self.weights[0][0], self.biases[0][0, 0], widths, self.relu)
+
+    def _of_pairs(
+        self, x_GBI: Split, later: Sequence[tuple[Tensor, Tensor]], *, linear: bool
+    ) -> tuple[Tensor, ...]:
+        """``each`` for pairs, one network after the other: what a layer hands on is still in cache."""
+        found: list[Tensor] = []
+        for n in range(self.groups * self.per_group):
+            read = self._first_of(n, x_GBI).relu_()
+            if later:
+                weights, biases = zip(*((w[n : n + 1], b[n : n + 1]) for w, b in later), strict=True)
+                (read,) = relu_networks(weights, biases, (read,), networks=1, linear=linear)
+            found.append(read)
+        return tuple(found)
+
+    def _first_of(self, n: int, x_GBI: Split) -> Tensor:
+        """What the first layer of network n makes of pairs, shape (B, O)."""
+        networks = self.groups * self.per_group
+        weight_IO, bias_1O = (part(told[0], n, networks) for told in (self.weights, self.biases))
+
+        def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
+            values_RI, own_IO = values_GRI[n // self.per_group], weight_IO.index_select(0, places_I)
+            return torch.addmm(bias_1O, values_RI, own_IO) if first else torch.mm(values_RI, own_IO)
+
+        return x_GBI.added(("first layer", id(self), n), self, own, rows_axis=0)
 
     def _layer_by_layer(
         self, inputs: Tensor | Sequence[Tensor], more: Sequence[tuple[Tensor, Tensor]]

@@ -118,8 +118,8 @@ class ReluNetworks(torch.autograd.Function):
             if not ctx.linear:
                 grad = masked(grad, read[-1], 0)
             for layer in reversed(range(depth)):
-                _part(own[layer], s, networks).copy_(read[layer].T @ grad)
-                _part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
+                part(own[layer], s, networks).copy_(read[layer].T @ grad)
+                part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
                 if layer:
                     grad = grad @ weights[layer].T
                     masked.grad_input(grad, read[layer], 0, grad_input=grad)
@@ -136,7 +136,7 @@ def _run(
     inputs, parameters = [x_BI.to(dtype) for x_BI in told[:groups]], told[groups:]
     depth = len(parameters) // 2
     for s in range(networks):
-        own = [_part(parameter, s, networks).to(dtype) for parameter in parameters]
+        own = [part(parameter, s, networks).to(dtype) for parameter in parameters]
         h_BI, weights, outputs = inputs[s * groups // networks], own[:depth], []
         for layer, (weight_IO, bias_1O) in enumerate(zip(weights, own[depth:], strict=True), start=1):
             h_BI = linear_layer(h_BI, weight_IO, bias_1O[0], relu=layer < depth or not linear)
@@ -144,7 +144,7 @@ def _run(
         yield inputs[s * groups // networks], weights, outputs
 
 
-def _part(parameter: Tensor, s: int, networks: int) -> Tensor:
+def part(parameter: Tensor, s: int, networks: int) -> Tensor:
     """What of a weight or bias belongs to network s: those of a group lie side by side in the first layer."""
     each = networks // len(parameter)
     width = parameter.shape[-1] // each

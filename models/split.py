@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.held import Held
 from models.split_operations import KNOWN
@@ -46,6 +47,10 @@ class Rows(ABC):
         Returns:
             A new tensor, or a view that nobody may write to if there is one table alone.
         """
+
+    def sum(self, made: Sequence[Made], axis: int) -> Tensor:
+        """``added``, of what is made of tables, in the order of the sides."""
+        return self.added([(one.side, one.numbers()) for one in made], axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +96,25 @@ class Chosen(Rows):
         for other in others:
             first, owned = (first.add_(other) if owned else first + other), True
         return first
+
+    def sum(self, made: Sequence[Made], axis: int) -> Tensor:
+        """The sum; users and items lie in one table, so that vectors are looked up and added in one pass.
+
+        That takes a third of the time of three passes, each over more than a cache holds.
+        """
+        if [one.side for one in made[:2]] != [Side.USER, Side.ITEM]:
+            return super().sum(made, axis)
+        users, items, *pairs = made
+        both = users.with_items(items, axis)
+        at_B2 = torch.stack((self.user_B, self.item_B + users.count), dim=1)
+        if axis == 0 and both.dim() == 2:
+            found = functional.embedding_bag(at_B2, both, mode="sum")
+        else:
+            found, item = (both.index_select(axis, at_B) for at_B in at_B2.unbind(1))
+            found.add_(item)
+        for one in pairs:
+            found.add_(one.numbers())
+        return found
 
     def _looked_up(self, side: Side, table: Tensor, axis: int) -> Tensor:
         if side is Side.PAIR:
@@ -140,6 +164,39 @@ class Table:
             self._made[key] = (None, Table(make(self.values), turned))
         found: Table = self._made[key][1]
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What an operation makes of the columns of a side, computed when it is first asked for.
+
+    Attributes:
+        side: whose columns.
+        table: the columns.
+        count: their rows.
+        key: names the operation.
+        of: what the key names by ``id``.
+        make: the operation.
+    """
+
+    side: Side
+    table: Table
+    count: int
+    key: Hashable
+    of: object
+    make: Callable[[Tensor], Tensor]
+
+    def numbers(self) -> Tensor:
+        """What was made, a row for each of the table's."""
+        return self.table.made(self.key, self.of, self.make)
+
+    def with_items(self, items: Made, axis: int) -> Tensor:
+        """These rows and behind them those of items: one table, and none of either side besides."""
+
+        def both(values: Tensor) -> Tensor:
+            return torch.cat((self.make(values), items.make(items.table.values)), dim=axis)
+
+        return self.table.made((self.key, id(items.table)), (self.of, items.table), both)
 
 
 class Split(Held):
@@ -223,11 +280,12 @@ class Split(Held):
                 side, which is where a bias belongs.
             rows_axis: of what ``make`` makes.
         """
-        sums = []
+        made = []
         for order, (side, table) in enumerate(self.tables.items()):
 
             def own(values: Tensor, table: Table = table, first: bool = order == 0) -> Tensor:
                 return make(values, torch.tensor(table.places, device=values.device), first)
 
-            sums.append((side, table.made((key, order == 0), of, own)))
-        return self.rows.added(sums, rows_axis)
+            count = table.values.shape[self.rows_axis]
+            made.append(Made(side, table, count, (key, order == 0), of, own))
+        return self.rows.sum(made, rows_axis)

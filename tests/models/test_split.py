@@ -107,3 +107,23 @@ def test_sides_may_be_absent(users: int, items: int, sides: tuple[Side, ...]) ->
     weight = torch.randn(1, 2 * len(sides), 3)
     assert split.shape == (1, users * items, 2 * len(sides))
     torch.testing.assert_close(torch.bmm(split, weight), torch.bmm(split.whole(), weight))
+
+
+@pytest.mark.parametrize("sides", [(Side.USER, Side.ITEM), (Side.USER, Side.PAIR), (Side.ITEM,), tuple(Side)])
+def test_listed_pairs_look_users_and_items_up_in_one_table_made_once(sides: tuple[Side, ...]) -> None:
+    whole, plain = chosen()
+    tables = {side: whole.tables[side] for side in sides}
+    places = torch.tensor([place for table in tables.values() for place in table.places])
+    expected = plain[0][:, places] @ WEIGHT[0, places]
+    made = []
+
+    def product(values: Tensor, places: Tensor, first: bool) -> Tensor:
+        made.append(first)
+        return values[0] @ WEIGHT[0, places]
+
+    for _ in range(2):
+        block = Split.of(tables, whole.rows, rows_axis=1, columns_axis=2)
+        torch.testing.assert_close(block.added("product", None, product, rows_axis=0), expected)
+    assert made == [True, *[False] * (len(sides) - 1)]
+    if sides[:2] == (Side.USER, Side.ITEM):
+        assert (len(tables[Side.USER]._made), len(tables[Side.ITEM]._made)) == (1, 0)
