@@ -72,15 +72,14 @@ class Ours:
             architecture=partial(OURS[name], **setting.sizes),
             method=Independent(),
             balancer=partial(Static, weights=(1.0, setting.second)),
-            dim=DIM,
+            dim=setting.dim,
             dense_rate=setting.rate,
             embedding_rate=setting.rate,
             weight_decay=setting.decay,
             averaging=AVERAGING,
             seed=seed,
         )
-        if (weights := sum(p.numel() for p in self.line.network.parameters())) > MOST_WEIGHTS:
-            raise ValueError(f"{name}, {setting} has {weights} weights, at most {MOST_WEIGHTS} are compared.")
+        self.weights = sum(parameter.numel() for parameter in self.line.network.parameters())
 
     def epoch(self) -> None:
         """Learn all training rows once."""
@@ -93,6 +92,16 @@ class Ours:
         """Log-probabilities of people, shape (B, K)."""
         found: np.ndarray = self.line.predict(batch_of(part, slice(None))).conditional_BJ.numpy()
         return found
+
+
+def small(census: Census, pair: tuple[str, str], name: str, setting: Setting, seed: int) -> Ours:
+    """One of our lines, of a size that is compared on A and B."""
+    ours = Ours(census, pair, name, setting, seed)
+    if ours.weights > MOST_WEIGHTS:
+        raise ValueError(
+            f"{name}, {setting} has {ours.weights} weights, at most {MOST_WEIGHTS} are compared."
+        )
+    return ours
 
 
 def batch_of(part: Part, chosen: np.ndarray | slice) -> Batch:
@@ -132,7 +141,7 @@ def best_epoch(auc_EPK: np.ndarray, decides: int) -> int:
 def systems(split: str, pair: tuple[str, str], census: Census) -> Iterator[tuple[str, str, list[Way]]]:
     """Side, network, and for every part that decides: with which setting, in words, and how it is built."""
     for name, settings in CHOSEN[split, pair[0]].items():
-        yield "ours", name, [(str(s), partial(Ours, census, pair, name, s)) for s in settings]
+        yield "ours", name, [(str(s), partial(small, census, pair, name, s)) for s in settings]
     for peer in installed():
         _, build, names = PEERS[peer]
         for name in names:
@@ -148,7 +157,7 @@ def tune(split: str, read: Callable[..., Census], epochs: int, names: tuple[str,
         for setting in trials(split, name):
             for pair, folds in censuses.items():
                 learned = [
-                    learn(census, Ours(census, pair, name, setting, TUNING_SEED + fold), epochs)
+                    learn(census, small(census, pair, name, setting, TUNING_SEED + fold), epochs)
                     for fold, census in enumerate(folds)
                 ]
                 for part in DECIDING[split]:

@@ -70,7 +70,7 @@ class Census:
         train: what is learned.
         held: rows that are not learned. On A two halves, each of which is tested as the other one decides;
             on B what decides settings and epochs, then the test rows, which are absent while settings are
-            chosen.
+            chosen; on C what decides epochs, then the test rows.
     """
 
     sizes: dict[str, int]
@@ -101,25 +101,15 @@ def load(
     """One split.
 
     Args:
-        split: ``A`` or ``B``, see ``data/census/README.md``.
+        split: ``A``, ``B`` or ``C``, see ``data/census/README.md``.
         pair: labels.
-        fold: which tenth of the rows that are not test rows is for validation on B, from 0. Test rows are the
-            same for all.
+        fold: on B which tenth of the rows that are not test rows is for validation, from 0; test rows are the
+            same for all. On C which third of all people is tested, and after three of another division.
         blind: leave the test rows of B out.
         telling: leave the attributes that tell part of a label among the inputs, as in the published rows.
         bins: encode numbers by their bins besides.
     """
-    official = pl.read_parquet(FOLDER / TEST)
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(official))
-    if split == "A":
-        train, half = pl.read_parquet(FOLDER / TRAIN), len(order) // 2
-        held = [official[order[:half]], official[order[half:]]]
-    else:
-        known = len(order) * 2 // 3
-        held_out = known // 10
-        order[:known] = np.roll(order[:known], -fold * held_out)
-        validation, train, test = (official[chosen] for chosen in np.split(order, [held_out, known]))
-        held = [validation] if blind else [validation, test]
+    train, held = _divided(split, fold, blind=blind)
     withheld = WITHHELD if telling else (*WITHHELD, *TELLING)
     inputs = [name for name in train.columns if name not in withheld]
     numbers = [name for name in inputs if train.schema[name] != pl.String]
@@ -143,6 +133,30 @@ def load(
         return Part(rows, dense.astype(np.float32).reshape(len(frame), len(numbers)), np.ascontiguousarray(y))
 
     return Census(sizes, tuple(numbers), encode(train), tuple(encode(frame) for frame in held))
+
+
+def _divided(split: str, fold: int, *, blind: bool) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """What is learned and what is held out, see ``load``."""
+    official = pl.read_parquet(FOLDER / TEST)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(official))
+    if split == "A":
+        half = len(order) // 2
+        return pl.read_parquet(FOLDER / TRAIN), [official[order[:half]], official[order[half:]]]
+    if split == "B":
+        known = len(order) * 2 // 3
+        held_out = known // 10
+        order[:known] = np.roll(order[:known], -fold * held_out)
+        validation, train, test = (official[chosen] for chosen in np.split(order, [held_out, known]))
+        return train, [validation] if blind else [validation, test]
+    nominal = pl.read_parquet(FOLDER / TRAIN)
+    everyone = pl.concat([nominal, official.select(nominal.columns)])
+    division, third = divmod(fold, 3)
+    order = np.random.default_rng([SPLIT_SEED, division]).permutation(len(everyone))
+    parts = np.array_split(order, 3)
+    test = everyone[parts.pop(third)]
+    others = np.concatenate(parts)
+    held_out = len(others) // 6
+    return everyone[others[held_out:]], [everyone[others[:held_out]], test]
 
 
 def bin_edges(number_B: np.ndarray) -> np.ndarray:
