@@ -156,4 +156,8 @@ FIXED: dict[str, dict[str, Setting]] = {
         "SingleTask": Setting(4e-3, sizes={"layers": (2048, 256)}),
         "PLE": Setting(4e-3, sizes={"levels": ((512,),), "layers": (128,)}),
     },
+    "education": {
+        "SingleTask": Setting(4e-3, sizes={"layers": (1024, 256)}, dim=8),
+        "PLE": Setting(4e-3, sizes={"levels": ((512,),), "own": 1, "layers": (256,)}, dim=16),
+    },
 }

@@ -50,8 +50,9 @@ class Listed:
         division: which feature belongs to whom.
         users: a row per user that occurs, with its features.
         items: a row per item that occurs, with its features.
-        pairs: a row per pair: ``user_id``, ``item_id``, ``request_id``, context and features of the pair, and
-            the places of its user and item (``user_place``, ``item_place``, int64).
+        pairs: a row per pair, ordered by user, request and item: ``user_id``, ``item_id``, ``request_id``,
+            context and features of the pair, and the places of its user and item (``user_place``,
+            ``item_place``, int64).
     """
 
     division: Division

@@ -11,6 +11,9 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+#: More than a date has days since 1970.
+_DAYS = 1 << 32
+
 
 @dataclass(frozen=True, eq=False)
 class GivenRows:
@@ -31,10 +34,12 @@ class GivenRows:
     @classmethod
     def of(cls, owned: pl.DataFrame) -> GivenRows:
         """Of columns ``row`` and ``row_since``, every row once; at least one."""
-        ordered = owned.select(pl.col("row").cast(pl.Int64), "row_since").sort("row")
-        row_N, day_N = ordered["row"].to_numpy(), ordered["row_since"].to_numpy()
-        begins_R = np.flatnonzero(np.append(True, (np.diff(row_N) != 1) | (day_N[1:] != day_N[:-1])))
-        return cls(row_N[begins_R], np.diff(begins_R, append=len(row_N)), day_N[begins_R])
+        row, since = pl.col("row").cast(pl.Int64), pl.col("row_since").to_physical().cast(pl.Int64)
+        # both in one number: a sort of numbers takes a fifth of the time of one of rows
+        key_N = np.sort(owned.select(row * _DAYS + since).to_series().to_numpy())
+        row_N, day_N = np.divmod(key_N, _DAYS)
+        begins_R = np.flatnonzero(np.append(True, (np.diff(row_N) != 1) | (np.diff(day_N) != 0)))
+        return cls(row_N[begins_R], np.diff(begins_R, append=len(row_N)), day_N[begins_R].astype("M8[D]"))
 
     def after(self, day: date) -> np.ndarray:
         """Rows that were given after ``day``, int64, ascending."""

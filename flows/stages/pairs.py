@@ -61,19 +61,31 @@ def listed_scores(
         user_B, item_B = (block.pairs[f"{side}_place"].to_numpy() for side in ("user", "item"))
         crossed = scored.encoders["pair"].encode(block.pairs) if scored.shares.pair else None
         scores = scored.pairs.chosen(scored.users, user_B, item_B, crossed)
-        ranked = (
-            block.pairs.select("user_id", "item_id", "request_id")
-            .with_columns(
-                *(pl.Series(name, score_B) for name, score_B in scores.items()),
-                pl.Series("unknown_user", scored.unknown["user"][user_B]),
-                pl.Series("unknown_item", scored.unknown["item"][item_B]),
-            )
-            .sort("user_id", "request_id", RANKED_BY, "item_id", descending=[False, False, True, False])
-            .with_columns(
-                pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id", "request_id").alias("user_rank")
-            )
+        place_B, rank_B = _ranked(block.pairs, scores[RANKED_BY])
+        kept_B = slice(None) if top is None else rank_B <= top
+        place_B, rank_B = place_B[kept_B], rank_B[kept_B]
+        yield block.pairs.select("user_id", "item_id", "request_id")[place_B].with_columns(
+            *(pl.Series(name, score_B[place_B]) for name, score_B in scores.items()),
+            pl.Series("user_rank", rank_B),
+            pl.Series("unknown_user", scored.unknown["user"][user_B[place_B]]),
+            pl.Series("unknown_item", scored.unknown["item"][item_B[place_B]]),
         )
-        yield ranked if top is None else ranked.filter(pl.col("user_rank") <= top)
+
+
+def _ranked(pairs: pl.DataFrame, score_B: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+    """Places of the pairs by falling score within their request, and the rank of each there, from 1, int32.
+
+    Args:
+        pairs: request by request, those of one by item id, which is also the order of equal scores.
+        score_B: probabilities, float32.
+    """
+    begins = (pl.col(name).ne_missing(pl.col(name).shift()) for name in ("user_id", "request_id"))
+    request_B = pairs.select(pl.any_horizontal(begins).cum_sum().cast(pl.UInt64)).to_series().to_numpy()
+    # a probability's bits grow with it, so one sort of numbers does for both
+    key_B = request_B << np.uint64(32) | ~score_B.view(np.uint32)
+    first_R = np.flatnonzero(np.append(True, request_B[1:] != request_B[:-1]))
+    rank_B = np.arange(1, len(pairs) + 1) - np.repeat(first_R, np.diff(first_R, append=len(pairs)))
+    return np.argsort(key_B, kind="stable"), rank_B.astype(np.int32)
 
 
 def shares(layout: Layout, division: Division) -> Shares:

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 from candidate_rows import joined
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.candidates import Listed, Product, from_log
 from features.encode import Encoder, Layout
@@ -146,6 +148,32 @@ def test_listed_pairs_are_ranked_by_request(
     found = pl.concat(listed_scores(line, encoder, listed(block_rows), top))
     ranked = expected(line, encoder, pl.concat(map(joined, listed())))
     assert_same(found, ranked if top is None else ranked.filter(pl.col("user_rank") <= top))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.integers(-2, 2)),
+            st.one_of(st.none(), st.sampled_from("ab")),
+            st.sampled_from([0.0, 1e-30, 0.25, 0.5, 1.0]),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_pairs_are_ranked_within_their_request_and_equal_scores_stay_in_order(
+    rows: list[tuple[int | None, str | None, float]],
+) -> None:
+    """Against a sort of the rows; what has no user or no request is a request of its own."""
+    schema = {"user_id": pl.Int64, "request_id": pl.String, "score": pl.Float32}
+    table = pl.DataFrame(rows, schema=schema, orient="row").sort("user_id", "request_id").with_row_index()
+    place_B, rank_B = pairs._ranked(table, table["score"].to_numpy())
+    expected = table.sort(
+        "user_id", "request_id", "score", "index", descending=[False, False, True, False]
+    ).with_columns(rank=pl.int_range(1, pl.len() + 1).over("user_id", "request_id"))
+    assert place_B.tolist() == expected["index"].to_list()
+    assert rank_B.tolist() == expected["rank"].to_list()
+    assert rank_B.dtype == np.int32
 
 
 @pytest.mark.parametrize(("users", "items"), [(0, 3), (3, 0)])
