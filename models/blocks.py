@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from models.first_layer import First, first_layers
 from models.folded import Folded
+from models.relu import relu_
 from models.relu_networks import part, relu_networks
 from models.split import Split
 
@@ -117,7 +118,7 @@ class Networks(nn.Module):
         """``each`` for pairs, one network after the other: what a layer hands on is still in cache."""
         found: list[Tensor] = []
         for n in range(self.groups * self.per_group):
-            read = self._first_of(n, x_GBI).relu_()
+            read = relu_(self._first_of(n, x_GBI))
             if later:
                 weights, biases = zip(*((w[n : n + 1], b[n : n + 1]) for w, b in later), strict=True)
                 (read,) = relu_networks(weights, biases, (read,), networks=1, linear=linear)

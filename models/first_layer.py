@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from models.folded import Folded, Places
-from models.relu_networks import added_layer, masked, working_dtype
+from models.relu import masked, relu_
+from models.relu_networks import added_layer, working_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class _FirstLayers(torch.autograd.Function):
             by_id_BO = functional.embedding_bag(places.at_BS, of_id_TW[:, cut].contiguous(), mode="sum")
             weights.append(weight_YW[:, cut].contiguous())
             output_BO = added_layer(rest_BY, weights[-1], bias_O, by_id_BO)
-            outputs.append(output_BO.relu_() if relu else output_BO)
+            outputs.append(relu_(output_BO) if relu else output_BO)
         ctx.save_for_backward(vectors_TD, rest_BY, weight_SDW, *weights, *outputs)
         ctx.places, ctx.networks, ctx.dtypes = places, networks, (of_vectors_TD.dtype, of_rest_BY.dtype)
         ctx.parameters = [None if told is None else (told.shape, told.dtype) for told in parameters]
@@ -93,7 +94,7 @@ class _FirstLayers(torch.autograd.Function):
         own_TW, own_SDW = grad_TD.new_empty(len(grad_TD), weight_SDW.shape[2]), torch.empty_like(weight_SDW)
         found = [told and rest_BY.new_empty(told[0], dtype=told[1]) for told in ctx.parameters]
         for n, (part, own, cut, relu) in enumerate(ctx.networks):
-            grad_BO = masked(grads[n], outputs[n], 0) if relu else grads[n].contiguous()
+            grad_BO = masked(grads[n], outputs[n]) if relu else grads[n].contiguous()
             own_TW[:, cut] = functional.embedding_bag(places.rows_N, grad_BO, places.start_T, mode="sum")
             found[2 * part][fold.columns_Y, own] = (rest_BY.T @ grad_BO).to(found[2 * part].dtype)
             if (bias_W := found[2 * part + 1]) is not None:

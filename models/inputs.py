@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.folded import Folded
-from models.split import Split, Table
+from models.side_table import Table
+from models.split import Split
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from torch import Tensor
 from models.batch import Batch, InputSpec
 from models.embedding import Read
 from models.line import Line
+from models.pair_rows import Chosen, Grid, Rows
 from models.score import published
-from models.split import Chosen, Grid, Rows, Side, Split, Table
+from models.side_table import Side, Table
+from models.split import Split
 from models.top import Top
 
 Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.relu import masked, masked_, relu_
+
 _onednn = torch.ops.mkldnn if torch._C._has_mkldnn else None
 _fused = _onednn._linear_pointwise if _onednn and _onednn._is_mkldnn_bf16_supported() else None
-masked = torch.ops.aten.threshold_backward
 
 
 def relu_networks(
@@ -58,7 +59,7 @@ def linear_layer(x_BI: Tensor, weight_IO: Tensor, bias_O: Tensor, *, relu: bool)
         weight_OI = weight_IO.contiguous().T
         return _fused(x_BI, weight_OI, bias_O, "relu" if relu else "none", [], "")  # type: ignore[no-any-return]
     found_BO = torch.addmm(bias_O, x_BI, weight_IO)
-    return found_BO.relu_() if relu else found_BO
+    return relu_(found_BO) if relu else found_BO
 
 
 def added_layer(x_BI: Tensor, weight_IO: Tensor, bias_O: Tensor | None, other_BO: Tensor) -> Tensor:
@@ -116,13 +117,12 @@ class ReluNetworks(torch.autograd.Function):
             group, first = s * ctx.groups // networks, s * (1 + 2 * depth)
             weights, read = saved[first : first + depth], saved[first + depth : first + 2 * depth + 1]
             if not ctx.linear:
-                grad = masked(grad, read[-1], 0)
+                grad = masked(grad, read[-1])
             for layer in reversed(range(depth)):
                 part(own[layer], s, networks).copy_(read[layer].T @ grad)
                 part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
                 if layer:
-                    grad = grad @ weights[layer].T
-                    masked.grad_input(grad, read[layer], 0, grad_input=grad)
+                    grad = masked_(grad @ weights[layer].T, read[layer])
             if ctx.needs_input_grad[4 + group]:
                 known, weight_OI = inputs[group], weights[0].T
                 inputs[group] = grad @ weight_OI if known is None else known.addmm_(grad, weight_OI)

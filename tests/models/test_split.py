@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.split import Chosen, Grid, Rows, Side, Split, Table
+from models.pair_rows import Chosen, Grid, Rows
+from models.side_table import Side, Table
+from models.split import Split
 
 WEIGHT, BIAS, GATE = torch.randn(1, 6, 5), torch.randn(1, 1, 5), torch.randn(4, 6)
 BY_PARTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -127,3 +129,27 @@ def test_listed_pairs_look_users_and_items_up_in_one_table_made_once(sides: tupl
     assert made == [True, *[False] * (len(sides) - 1)]
     if sides[:2] == (Side.USER, Side.ITEM):
         assert (len(tables[Side.USER]._made), len(tables[Side.ITEM]._made)) == (1, 0)
+
+
+@pytest.mark.parametrize("block", [grid, chosen])
+def test_sums_in_bfloat16_are_those_of_its_numbers_rounded_once(
+    block: Callable[[], tuple[Split, Tensor]],
+) -> None:
+    """Half a unit in the last of its eight places; halves go either way."""
+    split, _ = block()
+    tables = {side: Table(split.tables[side].values.bfloat16(), (side,)) for side in (Side.USER, Side.ITEM)}
+
+    def vectors(values: Tensor, places: Tensor, first: bool) -> Tensor:
+        return values[0].repeat(1, 8)[:, :16]
+
+    narrow, wide = (
+        Split.of(
+            {s: Table(t.values.to(d), t.places) for s, t in tables.items()},
+            split.rows,
+            rows_axis=1,
+            columns_axis=2,
+        ).added("vectors", None, vectors, rows_axis=0)
+        for d in (torch.bfloat16, torch.float32)
+    )
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow.float(), wide, rtol=2**-8, atol=0)
