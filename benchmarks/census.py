@@ -47,7 +47,7 @@ from models.single_task import SingleTask
 #: In words, and how a network is built from a seed.
 Way = tuple[str, Callable[[int], Rival]]
 
-DIM, BATCH, W = 4, 1024, Widths()
+DIM, BATCH, W = Setting.dim, 1024, Widths()
 EPOCHS = {"A": 6, "B": 8}
 #: The held-out parts that decide on settings and epochs; what is tested is the other part.
 DECIDING = {"A": (0, 1), "B": (0,)}

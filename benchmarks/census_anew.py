@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import torch
 from census import Ours, best_epoch, learn
 from census_data import PAIRS, load
 from census_settings import FIXED
+from census_table import deviation
 
 EPOCHS = 6
 DECIDES, TESTED = 0, 1
@@ -32,18 +34,19 @@ DECIDES, TESTED = 0, 1
 SEED = 3000
 
 
+def told(pair: tuple[str, str], name: str, number: int) -> dict[str, object]:
+    """What a run is, without what came out."""
+    return {"pair": pair[0], "network": name, "run": number, "how": str(FIXED[pair[0]][name])}
+
+
 def run(pair: tuple[str, str], name: str, number: int) -> dict[str, object]:
-    """One network on one third of the people."""
+    """One network on one third of the people: what the run is and what came out."""
     census, setting = load("C", pair, fold=number), FIXED[pair[0]][name]
     began = time.process_time()
     ours = Ours(census, pair, name, setting, SEED + number)
     auc_EPK = learn(census, ours, EPOCHS)
     epoch = best_epoch(auc_EPK, DECIDES)
-    return {
-        "pair": pair[0],
-        "network": name,
-        "run": number,
-        "how": str(setting),
+    return told(pair, name, number) | {
         "test": auc_EPK[epoch, TESTED].tolist(),
         "epoch": epoch + 1,
         "weights": ours.weights,
@@ -57,33 +60,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=6, help="three test everybody once (6)")
-    parser.add_argument(
-        "--pairs", nargs="+", default=[first for first, _ in PAIRS], help="by first objective"
-    )
+    firsts = [first for first, _ in PAIRS]
+    parser.add_argument("--pairs", nargs="+", default=firsts, choices=firsts, help="by first objective")
     parser.add_argument("--file", type=Path, help="file of runs: what is in it is not run again")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     lines = asked.file.read_text().splitlines() if asked.file and asked.file.exists() else []
-    known = {key(row): row for row in map(json.loads, lines)}
+    done = [json.loads(line) for line in lines]
     pairs = [pair for pair in PAIRS if pair[0] in asked.pairs]
     wanted = [(pair, name, n) for n in range(asked.runs) for pair in pairs for name in FIXED[pair[0]]]
     found = []
-    for pair, name, number in wanted:
-        told = {"pair": pair[0], "network": name, "run": number, "how": str(FIXED[pair[0]][name])}
-        if (row := known.get(key(told))) is None:
-            row = run(pair, name, number)
+    for place, one in enumerate(wanted, start=1):
+        row = next((row for row in done if told(*one).items() <= row.items()), None)
+        if row is None:
+            row = run(*one)
             if asked.file:
                 with asked.file.open("a") as file:
                     file.write(json.dumps(row) + "\n")
+            print(f"{place} of {len(wanted)}: {row}", file=sys.stderr, flush=True)
         found.append(row)
     print(f"{asked.runs} runs, {EPOCHS} epochs, {os.cpu_count()} cores, 1 thread, torch {torch.__version__}")
     for pair in pairs:
         table(pair, [row for row in found if row["pair"] == pair[0]])
-
-
-def key(row: dict[str, object]) -> str:
-    """What a run is, without what came out."""
-    return json.dumps([row[name] for name in ("pair", "network", "run", "how")])
 
 
 def table(pair: tuple[str, str], rows: list[dict[str, object]]) -> None:
@@ -99,7 +97,7 @@ def table(pair: tuple[str, str], rows: list[dict[str, object]]) -> None:
     more_NK = tests["PLE"] - tests["SingleTask"]
     for k, objective in enumerate(pair):
         each = ", ".join(f"{1e4 * more:+.1f}" for more in more_NK[:, k])
-        mean, error = more_NK[:, k].mean(), more_NK[:, k].std(ddof=1) / len(more_NK) ** 0.5
+        mean, error = more_NK[:, k].mean(), deviation(more_NK)[k] / len(more_NK) ** 0.5
         print(f"PLE less SingleTask, {objective}, 1e-4: {1e4 * mean:+.1f} ± {1e4 * error:.1f} ({each})")
 
 
