@@ -7,10 +7,10 @@ Windows of hours are read from events alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import polars as pl
 
@@ -26,12 +26,29 @@ from features.windows import states_at
 
 def days_of_events(source: Windows, scenario: Scenario, day: date) -> tuple[date, ...]:
     """The days of arrival, none after ``day``, whose events are needed one by one for rows of ``day``."""
-    first, last = day_start(day, scenario.zone), day_end(day, scenario.zone)
-    windows = [*(n * DAY for n in source.days), *(n * HOUR for n in source.hours)]
-    cut = Parts(rows=pl.LazyFrame(), bucket="day", calendar=_calendar(source, scenario, day), until=first)
+    return _days_of_events(tuple(source.days), tuple(source.hours), _late_days(scenario), scenario.zone, day)
+
+
+@lru_cache(maxsize=4096)  # every plan of samples asks for it
+def _days_of_events(
+    days: tuple[int, ...], hours: tuple[int, ...], late: int, zone: str, day: date
+) -> tuple[date, ...]:
+    first, last = day_start(day, zone), day_end(day, zone)
+    windows = [*(n * DAY for n in days), *(n * HOUR for n in hours)]
+    known = _calendar(days, late, zone, day)
+    cut = Parts(rows=pl.LazyFrame(), bucket="day", calendar=known, until=first)
     happened = {day, *cut.ragged(windows, first, last)["day"]}
-    late = max(one.late_days for one in (scenario.impressions, *scenario.events))
     return tuple(sorted({d for h in happened for d in days_between(h, h + late * DAY) if d <= day}))
+
+
+def _calendar(windows: Collection[int], late: int, zone: str, day: date) -> pl.DataFrame:
+    """All days on which an event may lie that is read for rows of ``day``, by windows of so many days."""
+    longest = max(windows, default=1)
+    return calendar(days_between(day - (longest + 2 * late + 3) * DAY, day), zone)
+
+
+def _late_days(scenario: Scenario) -> int:
+    return max(one.late_days for one in (scenario.impressions, *scenario.events))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +129,12 @@ class Question:
             some = {w: told for w, told in self.asked.items() if (w % DAY == timedelta(0)) is whole}
             of_days = None
             if whole and parts is not None:
+                zone, days = self.scenario.zone, self._windows.days
                 of_days = Parts(
                     rows=parts,
                     bucket="day",
-                    calendar=_calendar(self._windows, self.scenario, self.day),
-                    until=day_start(self.day, self.scenario.zone),
+                    calendar=_calendar(days, _late_days(self.scenario), zone, self.day),
+                    until=day_start(self.day, zone),
                 )
             if some:
                 keys = self.view.keys
@@ -133,10 +151,3 @@ class Question:
         if not isinstance(self.view.source, Windows):
             raise ValueError(f"View {self.view.name!r} has no windows to ask at an instant.")
         return self.view.source
-
-
-def _calendar(source: Windows, scenario: Scenario, day: date) -> pl.DataFrame:
-    """All days on which an event may lie that is read for rows of ``day``."""
-    late = max(one.late_days for one in (scenario.impressions, *scenario.events))
-    longest = max(source.days, default=1)
-    return calendar(days_between(day - (longest + 2 * late + 3) * DAY, day), scenario.zone)

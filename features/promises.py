@@ -7,8 +7,10 @@ contract (`features.validation`). A check reads the relations ``this`` (the file
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -55,8 +57,17 @@ class Relation:
 
 def promises_of(table: str) -> tuple[sql.Query, ...]:
     """The checks whose header names this table."""
-    checks = (sql.load(name) for name in sql.names() if name.startswith("checks/"))
-    return tuple(query for query in checks if query.header["table"] == table)
+    return tuple(sql.load(name) for name in _checks().get(table, ()))
+
+
+@cache
+def _checks() -> Mapping[str, Sequence[str]]:
+    """By table, the names of its checks."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in sql.names():
+        if name.startswith("checks/"):
+            found[sql.load(name).header["table"]].append(name)
+    return found
 
 
 def reads(table: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from features.aggregates import State
+from features.declared import once_each
 from features.funnel import Objective, ScoreColumn
 from features.scenario import TIMESTAMP, Rollup, Scenario, Source
 from features.snapshots import state_columns
@@ -26,6 +27,7 @@ _KEYS = {
 }
 
 
+@once_each
 def events(source: Source) -> Table:
     """Typed rows of a source, by day of arrival."""
     return Table(
@@ -37,6 +39,7 @@ def events(source: Source) -> Table:
     )
 
 
+@once_each
 def rollup(rollup: Rollup, scenario: Scenario) -> Table:
     """Partial states of an entity, by day or hour of the events and day of their arrival."""
     columns = [
@@ -75,6 +78,7 @@ def _state(state: State, rollup: Rollup, scenario: Scenario) -> list[tuple[str, 
     return list(zip(state.columns, (kind.get(state.merge, found[0]), *order), strict=False))
 
 
+@once_each
 def view(view: View, scenario: Scenario) -> Table:
     """Snapshots of a feature view; dt is the day at whose start a snapshot is valid."""
     item = pl.String() if pa.types.is_string(_key_type("item_id", scenario)) else pl.Int64()
@@ -90,6 +94,7 @@ def view(view: View, scenario: Scenario) -> Table:
     )
 
 
+@once_each
 def samples(scenario: Scenario) -> Table:
     """The entire-space sample table, by day of exposure."""
     context = {
@@ -213,6 +218,7 @@ COMPLETENESS = Table(
 )
 
 
+@once_each
 def scores(scenario: Scenario) -> Table:
     """Published probabilities and expected values of user-item pairs, by day and line."""
     types = scenario.impressions.schema

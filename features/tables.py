@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property, lru_cache
 
 import polars as pl
 import pyarrow as pa
@@ -101,7 +102,7 @@ class Table:
         if unknown := (set(self.sort_by) - set(names)) | (set(self.columns) - set(self.all_columns.names)):
             raise ValueError(f"{self.name}: sort_by or columns name {sorted(unknown)}, not in {names}.")
 
-    @property
+    @cached_property
     def all_columns(self) -> pa.Schema:
         """The columns followed by the partition columns, as a reader sees them."""
         dt, *further = self.partition_by
@@ -123,7 +124,12 @@ class Table:
 
 def arrow_schema(types: Mapping[str, pl.DataType]) -> pa.Schema:
     """The Arrow schema of Polars columns, with plain strings and lists instead of Polars' large ones."""
-    frame = pl.DataFrame(schema=types).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return _arrow_schema(tuple(types.items()))
+
+
+@lru_cache(maxsize=256)  # an empty frame takes milliseconds, and it is always of the same few tables
+def _arrow_schema(types: tuple[tuple[str, pl.DataType], ...]) -> pa.Schema:
+    frame = pl.DataFrame(schema=dict(types)).to_arrow(compat_level=pl.CompatLevel.oldest())
     return pa.schema([(field.name, _plain(field.type)) for field in frame.schema])
 
 

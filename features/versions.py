@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 import sql
+from features.declared import once_each
 from features.fingerprint import fingerprint
 from features.scenario import Rollup, Scenario
 from features.schemas import view as view_table
@@ -32,11 +33,18 @@ def view_version(scenario: Scenario, view: View) -> str:
     roll-ups, or the columns of its event source; and the zone in which days begin.
     """
     source = view.source
-    if isinstance(source, Windows):
-        read = [rollup for rollup in scenario.rollups if rollup.name in (source.rollup, source.hourly)]
-        told: dict[str, object] = {"rollups": [rollup_version(rollup) for rollup in read]}
+    named = (source.rollup, source.hourly) if isinstance(source, Windows) else ()
+    read = (rollup_version(rollup) for rollup in scenario.rollups if rollup.name in named)
+    return _view_version(scenario, view, *read)
+
+
+@once_each
+def _view_version(scenario: Scenario, view: View, *rollups: str) -> str:
+    """The same, by the versions of the roll-ups that it reads."""
+    if isinstance(view.source, Windows):
+        told: dict[str, object] = {"rollups": list(rollups)}
     else:
-        log = scenario.source(source.source)
+        log = scenario.source(view.source.source)
         told = {"events": [log.table, log.key, log.timeless, _plain(log.schema)]}
     columns = _plain(view_table(view, scenario).schema)
     return fingerprint({"view": _plain(view), "columns": columns, "zone": scenario.zone, **told})
@@ -44,15 +52,22 @@ def view_version(scenario: Scenario, view: View) -> str:
 
 def rollup_version(rollup: Rollup) -> str:
     """Version of a roll-up, 16 hex digits: its keys, states and bucket, and its query without comments."""
-    return fingerprint({"rollup": _plain(rollup), "query": without_comments(sql.load(rollup.query).text)})
+    return _rollup_version(rollup, sql.load(rollup.query).text)
 
 
+@once_each
+def _rollup_version(rollup: Rollup, query: str) -> str:
+    return fingerprint({"rollup": _plain(rollup), "query": without_comments(query)})
+
+
+@once_each
 def request_version(scenario: Scenario) -> str:
     """Version of the features that the impressions bring along, 16 hex digits."""
     read = scenario.impressions
     return fingerprint({"request": _plain(scenario.context), "events": [read.table, _plain(read.schema)]})
 
 
+@once_each
 def on_demand_version(scenario: Scenario) -> str:
     """Version of the features on demand, 16 hex digits: their declarations in order.
 

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from features.declared import once_each
 from features.encode import CLIP
 from features.encodings import Dense
 from features.scenario import Scenario, Source
@@ -32,6 +33,7 @@ _YEARS = {"min": datetime(2000, 1, 1), "max": datetime(2100, 1, 1)}
 _USUAL = "usual"
 
 
+@once_each
 def contract(table: Table, scenario: Scenario) -> Contract:
     """What every row of a table of this scenario must be like.
 

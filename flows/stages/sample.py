@@ -12,12 +12,13 @@ import polars as pl
 
 from features.calendar import days_between
 from features.completeness import has_curves
+from features.declared import once_each
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
 from features.labels import Attribution
 from features.on_demand import ON_DEMAND
 from features.samples import featured, with_labels
-from features.scenario import Source
+from features.scenario import Scenario, Source
 from features.schemas import COMPLETENESS, events, samples
 from features.staging import Staged
 from features.versions import on_demand_version
@@ -145,7 +146,17 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
     if _takes_curves(house, exposed, as_of):
         curves = curves_of(house, as_of)
         inputs[COMPLETENESS.name] = "none" if curves is None else curves.key
-    inputs["definition"] = fingerprint(
+    inputs["definition"] = _definition(scenario)
+    if scenario.on_demand:
+        inputs[ON_DEMAND] = on_demand_version(scenario)
+    inputs["code"] = code(*_CODE)
+    return SamplePlan(stage=STAGE, table=samples(scenario), day=exposed, inputs=inputs, as_of=as_of)
+
+
+@once_each
+def _definition(scenario: Scenario) -> str:
+    """What is declared of samples beside their sources, as 16 hex digits."""
+    return fingerprint(
         [
             list(scenario.funnel),
             scenario.lateness,
@@ -154,10 +165,6 @@ def plan_sample(house: House, exposed: date, as_of: date) -> SamplePlan:
             [[v.name, v.source, v.max_age_days] for v in scenario.views if v.freshness == "event"],
         ]
     )
-    if scenario.on_demand:
-        inputs[ON_DEMAND] = on_demand_version(scenario)
-    inputs["code"] = code(*_CODE)
-    return SamplePlan(stage=STAGE, table=samples(scenario), day=exposed, inputs=inputs, as_of=as_of)
 
 
 def _plans(house: House, day: date) -> list[SamplePlan]:

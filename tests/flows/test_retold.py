@@ -49,7 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[date, date | None]]:
     return told
 
 
-@pytest.mark.parametrize("rows", [exposures.BLOCK, 64])
+@pytest.mark.parametrize("rows", [exposures.BLOCK, 256])
 def test_a_restated_day_has_the_bytes_of_one_that_is_made_anew_though_only_new_impressions_are_asked(
     walked: House,
     tmp_path: Path,
@@ -81,7 +81,7 @@ def test_a_restated_day_has_the_bytes_of_one_that_is_made_anew_though_only_new_i
 def test_more_new_impressions_than_a_block_holds_are_no_reason_to_hold_them_all(
     walked: House, tmp_path: Path, asked: list[tuple[date, date | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposures, "BLOCK", 5)
+    monkeypatch.setattr(exposures, "BLOCK", 20)  # 22 are new
     sample.run(copy_house(walked, tmp_path / "copy"), DAYS[3], ())
     assert asked == [(DAYS[2], None), (DAYS[3], None)]
 
