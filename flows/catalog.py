@@ -147,7 +147,9 @@ def _drafting(draft: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET parquet_metadata_cache = true")  # every view opens all footers of its table
         connection.execute(f"ATTACH {_text(str(draft))} AS draft (STORAGE_VERSION '{_STORAGE}')")
         connection.execute("USE draft")
+        connection.begin()  # else every comment is a commit of its own, and waits for the disk
         yield connection
+        connection.commit()
         connection.execute("CHECKPOINT draft")
         connection.execute("USE memory")
         connection.execute("DETACH draft")
