@@ -17,7 +17,7 @@ from torch.nn import functional
 from models.first_layer import First, first_layers
 from models.folded import Folded
 from models.relu import relu_
-from models.relu_networks import part, relu_networks
+from models.relu_networks import Layers, by_network, relu_networks, through, working_dtype
 from models.split import Split
 
 
@@ -116,22 +116,31 @@ class Networks(nn.Module):
         self, x_GBI: Split, later: Sequence[tuple[Tensor, Tensor]], *, linear: bool
     ) -> tuple[Tensor, ...]:
         """``each`` for pairs, one network after the other: what a layer hands on is still in cache."""
+        networks, dtype = self.groups * self.per_group, working_dtype(x_GBI)
+
+        def apart() -> list[Layers]:
+            weights, biases = zip(*later, strict=True)
+            return by_network(weights, biases, networks, dtype)
+
+        # of what stands behind, too: the same networks may have one head at one time, none at another
+        key = ("later layers", *(id(weight) for weight, _ in later))
+        layers = x_GBI.once(key, later, apart) if later else [[]] * networks
         found: list[Tensor] = []
-        for n in range(self.groups * self.per_group):
+        for n, own in enumerate(layers):
             read = relu_(self._first_of(n, x_GBI))
-            if later:
-                weights, biases = zip(*((w[n : n + 1], b[n : n + 1]) for w, b in later), strict=True)
-                (read,) = relu_networks(weights, biases, (read,), networks=1, linear=linear)
-            found.append(read)
+            found.append(through(own, read, linear=linear)[-1] if own else read)
         return tuple(found)
 
     def _first_of(self, n: int, x_GBI: Split) -> Tensor:
         """What the first layer of network n makes of pairs, shape (B, O)."""
-        networks = self.groups * self.per_group
-        weight_IO, bias_1O = (part(told[0], n, networks) for told in (self.weights, self.biases))
+        group, place = divmod(n, self.per_group)
 
         def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
-            values_RI, own_IO = values_GRI[n // self.per_group], weight_IO.index_select(0, places_I)
+            width = self.weights[0].shape[2] // self.per_group
+            weight_IO, bias_1O = (
+                told[0][group].narrow(1, place * width, width) for told in (self.weights, self.biases)
+            )
+            values_RI, own_IO = values_GRI[group], weight_IO.index_select(0, places_I)
             return torch.addmm(bias_1O, values_RI, own_IO) if first else torch.mm(values_RI, own_IO)
 
         return x_GBI.added(("first layer", id(self), n), self, own, rows_axis=0)

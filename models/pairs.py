@@ -17,7 +17,7 @@ from models.batch import Batch, InputSpec
 from models.embedding import Read
 from models.line import Line
 from models.pair_rows import Chosen, Grid, Rows
-from models.score import published
+from models.score import published, rows_at_a_time
 from models.side_table import Side, Table
 from models.split import Split
 from models.top import Top
@@ -101,15 +101,16 @@ class Pairs:
         shares: which side brings which inputs.
         items: encoded inputs of the items, as ``Batch.from_numpy`` takes them, in the order of the share;
             at least one.
-        block_rows: pairs of one forward pass: what a block computes stays in cache.
+        block_rows: pairs of one forward pass; ``rows_at_a_time`` if absent.
 
     Raises:
         ValueError: the shares are not those of the line's inputs.
     """
 
-    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int = 4096) -> None:
+    def __init__(self, line: Line, shares: Shares, items: Arrays, *, block_rows: int | None = None) -> None:
         shares.check(line.spec)
-        self.line, self.shares, self.block_rows = line, shares, block_rows
+        self.line, self.shares = line, shares
+        self.block_rows = rows_at_a_time(line) if block_rows is None else block_rows
         self._items, self.num_items = items, len(items["rows"])
         self._kept: dict[int, _Embedded] = {}
         self._network = line.averaged()

@@ -7,7 +7,7 @@ O output width of a layer, W = N * O.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from models.relu import masked, masked_, relu_
 
+#: Weight (I, O) and bias (O,) of every layer of one network.
+Layers: TypeAlias = list[tuple[Tensor, Tensor]]
 _onednn = torch.ops.mkldnn if torch._C._has_mkldnn else None
 _fused = _onednn._linear_pointwise if _onednn and _onednn._is_mkldnn_bf16_supported() else None
 
@@ -40,6 +42,43 @@ def relu_networks(
     if torch.is_grad_enabled():
         return ReluNetworks.apply(*how, *inputs, *weights, *biases)  # type: ignore[no-any-return, no-untyped-call]
     return tuple(outputs[-1] for _, _, outputs in _run(*how, *inputs, *weights, *biases))
+
+
+def by_network(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], networks: int, dtype: torch.dtype
+) -> list[Layers]:
+    """Layers of every network, rounded; a parameter is taken apart as a whole, which is far fewer operations.
+
+    Args:
+        weights: of every layer, as ``Networks`` holds them.
+        biases: likewise.
+        networks: S.
+        dtype: of the products.
+    """
+    apart = [
+        _apart(parameter, networks).to(dtype, memory_format=torch.contiguous_format).flatten(0, 1).unbind()
+        for parameter in (*weights, *biases)
+    ]
+    depth = len(weights)
+    return [
+        list(zip(own[:depth], (b.view(-1) for b in own[depth:]), strict=True))
+        for own in zip(*apart, strict=True)
+    ]
+
+
+def through(layers: Layers, x_BI: Tensor, *, linear: bool) -> list[Tensor]:
+    """What every layer of one network hands on, for where no graph is made.
+
+    Args:
+        layers: at least one, in the dtype of the input.
+        x_BI: what the first one reads.
+        linear: leave ReLU out after the last layer.
+    """
+    outputs = []
+    for layer, (weight_IO, bias_O) in enumerate(layers, start=1):
+        x_BI = linear_layer(x_BI, weight_IO, bias_O, relu=layer < len(layers) or not linear)
+        outputs.append(x_BI)
+    return outputs
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -112,21 +151,27 @@ class ReluNetworks(torch.autograd.Function):
         """Gradients of the inputs, of every weight and of every bias."""
         saved, networks, depth = ctx.saved_tensors, len(grads), len(ctx.parameters) // 2
         inputs: list[Tensor | None] = [None] * ctx.groups
-        own = [saved[0].new_empty(shape, dtype=dtype) for shape, dtype in ctx.parameters]
+        own = [
+            saved[0].new_empty(networks, rows, groups * width // networks)
+            for (groups, rows, width), _ in ctx.parameters
+        ]
+        each = [one_SIO.unbind() for one_SIO in own]
         for s, grad in enumerate(grads):
             group, first = s * ctx.groups // networks, s * (1 + 2 * depth)
             weights, read = saved[first : first + depth], saved[first + depth : first + 2 * depth + 1]
             if not ctx.linear:
                 grad = masked(grad, read[-1])
             for layer in reversed(range(depth)):
-                part(own[layer], s, networks).copy_(read[layer].T @ grad)
-                part(own[depth + layer], s, networks).copy_(grad.sum(dim=0))
+                torch.mm(read[layer].T, grad, out=each[layer][s])
+                torch.sum(grad, dim=0, keepdim=True, out=each[depth + layer][s])
                 if layer:
                     grad = masked_(grad @ weights[layer].T, read[layer])
             if ctx.needs_input_grad[4 + group]:
                 known, weight_OI = inputs[group], weights[0].T
                 inputs[group] = grad @ weight_OI if known is None else known.addmm_(grad, weight_OI)
-        return None, None, None, None, *(x if x is None else x.to(ctx.dtype) for x in inputs), *own
+        of_inputs = (x if x is None else x.to(ctx.dtype) for x in inputs)
+        whole = (_together(one_SIO, *told) for one_SIO, told in zip(own, ctx.parameters, strict=True))
+        return None, None, None, None, *of_inputs, *whole
 
 
 def _run(
@@ -135,17 +180,21 @@ def _run(
     """Of every network what it read, its weights, and what every layer handed on, all in one dtype."""
     inputs, parameters = [x_BI.to(dtype) for x_BI in told[:groups]], told[groups:]
     depth = len(parameters) // 2
-    for s in range(networks):
-        own = [part(parameter, s, networks).to(dtype) for parameter in parameters]
-        h_BI, weights, outputs = inputs[s * groups // networks], own[:depth], []
-        for layer, (weight_IO, bias_1O) in enumerate(zip(weights, own[depth:], strict=True), start=1):
-            h_BI = linear_layer(h_BI, weight_IO, bias_1O[0], relu=layer < depth or not linear)
-            outputs.append(h_BI)
-        yield inputs[s * groups // networks], weights, outputs
+    for s, layers in enumerate(by_network(parameters[:depth], parameters[depth:], networks, dtype)):
+        x_BI = inputs[s * groups // networks]
+        yield x_BI, [weight_IO for weight_IO, _ in layers], through(layers, x_BI, linear=linear)
 
 
-def part(parameter: Tensor, s: int, networks: int) -> Tensor:
-    """What of a weight or bias belongs to network s: those of a group lie side by side in the first layer."""
-    each = networks // len(parameter)
-    width = parameter.shape[-1] // each
-    return parameter[s // each, :, s % each * width : (s % each + 1) * width]
+def _apart(parameter: Tensor, networks: int) -> Tensor:
+    """A view of a weight or bias by group and by network of it: in the first layer they lie side by side."""
+    groups, rows, width = parameter.shape
+    each = networks // groups
+    return parameter.view(groups, rows, each, width // each).transpose(1, 2)
+
+
+def _together(apart_SIO: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """What belongs to the networks as one weight or bias of this shape and dtype."""
+    whole = apart_SIO.new_empty(shape, dtype=dtype)
+    apart = _apart(whole, len(apart_SIO))
+    apart.copy_(apart_SIO.view(apart.shape))
+    return whole

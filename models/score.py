@@ -16,6 +16,17 @@ from models.batch import Batch
 from models.entire_space.values import Predictions
 from models.line import Line
 
+#: Bytes of one unit, over the rows of a forward pass.
+_UNIT = 16_384
+
+
+def rows_at_a_time(line: Line) -> int:
+    """Rows of one forward pass.
+
+    With more, what layers hand on leaves the cache; with fewer, what a pass costs once counts.
+    """
+    return _UNIT // line.products.itemsize
+
 
 def probabilities(line: Line, batch: Batch) -> dict[str, Tensor]:
     """What is published of every row of a batch; see ``published``."""
@@ -50,15 +61,16 @@ def published(line: Line, found: Predictions) -> dict[str, Tensor]:
 
 
 def score_arrays(
-    line: Line, arrays: Mapping[str, np.ndarray[Any, Any]], *, block_rows: int = 4096
+    line: Line, arrays: Mapping[str, np.ndarray[Any, Any]], *, block_rows: int | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """``probabilities`` of encoded rows, ``block_rows`` at a time: activations of a block stay in cache.
+    """``probabilities`` of encoded rows, block by block.
 
     Args:
         line: the model.
         arrays: at least one row, as ``Batch.from_numpy`` takes them.
-        block_rows: rows of one forward pass.
+        block_rows: rows of one forward pass; ``rows_at_a_time`` if absent.
     """
+    block_rows = rows_at_a_time(line) if block_rows is None else block_rows
     starts = range(0, len(arrays["rows"]), block_rows)
     cut = ({name: array[start : start + block_rows] for name, array in arrays.items()} for start in starts)
     scored = [probabilities(line, Batch.from_numpy(block)) for block in cut]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+Kept = TypeVar("Kept")
 #: Results that a table keeps; networks ask for a few tens.
 _MOST = 1024
 
@@ -40,7 +41,7 @@ class Table:
         self.values, self.places = values, places
         self._made: dict[Hashable, tuple[object, Any]] = {}
 
-    def made(self, key: Hashable, of: object, make: Callable[[Tensor], Tensor]) -> Tensor:
+    def made(self, key: Hashable, of: object, make: Callable[[Tensor], Kept]) -> Kept:
         """A result of ``make`` for all rows, computed when it is first asked for.
 
         Args:
@@ -52,7 +53,7 @@ class Table:
             if len(self._made) == _MOST:  # weights that are others in every block
                 self._made.clear()
             self._made[key] = (of, make(self.values))
-        found: Tensor = self._made[key][1]
+        found: Kept = self._made[key][1]
         return found
 
     def turned(

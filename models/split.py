@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.held import Held
 from models.pair_rows import Rows
-from models.side_table import Made, Side, Table
+from models.side_table import Kept, Made, Side, Table
 from models.split_operations import KNOWN
 
 
@@ -84,6 +84,17 @@ class Split(Held):
         """A tensor whose parts are made of those of this one, each by itself."""
         tables = {side: table.turned(key, make) for side, table in self.tables.items()}
         return Split.of(tables, self.rows, rows_axis=rows_axis, columns_axis=columns_axis)
+
+    def once(self, key: Hashable, of: object, make: Callable[[], Kept]) -> Kept:
+        """What depends on weights alone, made once for all blocks of pairs.
+
+        Args:
+            key: names the operation.
+            of: what the key names by ``id``.
+            make: the operation.
+        """
+        table = next(iter(self.tables.values()))
+        return table.made(key, of, lambda _: make())
 
     def added(
         self, key: Hashable, of: object, make: Callable[[Tensor, Tensor, bool], Tensor], *, rows_axis: int
