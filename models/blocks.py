@@ -123,7 +123,7 @@ class Networks(nn.Module):
             return by_network(weights, biases, networks, dtype)
 
         # of what stands behind, too: the same networks may have one head at one time, none at another
-        key = ("later layers", *(id(weight) for weight, _ in later))
+        key = ("later layers", dtype, *(id(weight) for weight, _ in later))
         layers = x_GBI.once(key, later, apart) if later else [[]] * networks
         found: list[Tensor] = []
         for n, own in enumerate(layers):
