@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import blocks
 from models import pairs as module
 from models.architecture import Architecture
 from models.interaction.base import Interaction
@@ -134,6 +136,31 @@ def test_the_usual_networks_never_put_the_parts_together(
     users, items = arrays(NO_PAIRS, "user", 3, 0), arrays(NO_PAIRS, "item", 7, 1)
     monkeypatch.setattr(Split, "whole", None)
     Pairs(line, NO_PAIRS, items).grid(users)
+
+
+DEEP_PLE = partial(PLE, levels=((8, 4), (4,)))
+
+
+@pytest.mark.parametrize(("architecture", "networks"), [(Towers, 1), (MMoE, 1), (DEEP_PLE, 2)])
+def test_weights_are_taken_apart_once_for_all_passes(
+    architecture: Callable[..., Architecture],
+    networks: int,
+    make_line: Callable[..., Line],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the networks that read pairs."""
+    asked: list[int] = []
+    plain_way = blocks.by_network
+
+    def counted(*told: Any) -> Any:
+        asked.append(len(told))
+        return plain_way(*told)
+
+    monkeypatch.setattr(blocks, "by_network", counted)
+    line = make_line(architecture=architecture, interaction=Concatenate)
+    users, items = arrays(NO_PAIRS, "user", 9, 0), arrays(NO_PAIRS, "item", 7, 1)
+    Pairs(line, NO_PAIRS, items, block_rows=4).grid(users)
+    assert len(asked) == networks
 
 
 def test_what_belongs_to_one_side_is_looked_up_once(
