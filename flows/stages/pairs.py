@@ -19,7 +19,7 @@ from models.pairs import Crossed, Pairs, Share, Shares
 #: Score column by which items are ranked.
 RANKED_BY = "pctcvr"
 #: Pairs in memory at a time.
-BLOCK = 131_072
+BLOCK = 65_536
 #: Users whose best items are kept at a time: the first layers of all items are made anew for every block of
 #: them where items are too many to be held.
 USERS = 1024

@@ -31,6 +31,8 @@ from models.towers import Towers
 #: Of three fields, two bags (4 and 2 long) and two quantities; nothing stands in the order of the sides.
 SHARES = Shares(Share((2,), (0,), (1,)), Share((0,), (1,)), Share((1,), (), (0,)))
 NO_PAIRS = Shares(Share((2, 1), (0,), (1,)), Share((0,), (1,), (0,)))
+#: Its first level has a second layer, which its networks that read pairs then have, too.
+DEEP_PLE = partial(PLE, levels=((8, 4), (4,)))
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 
 
@@ -136,9 +138,6 @@ def test_the_usual_networks_never_put_the_parts_together(
     users, items = arrays(NO_PAIRS, "user", 3, 0), arrays(NO_PAIRS, "item", 7, 1)
     monkeypatch.setattr(Split, "whole", None)
     Pairs(line, NO_PAIRS, items).grid(users)
-
-
-DEEP_PLE = partial(PLE, levels=((8, 4), (4,)))
 
 
 @pytest.mark.parametrize(("architecture", "networks"), [(Towers, 1), (MMoE, 1), (DEEP_PLE, 2)])
