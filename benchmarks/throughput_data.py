@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+
+from features import batches
+from features.parquet import ROW_GROUP
 
 CARDINALITIES = (
     *(500_000, 300_000, 200_000, 100_000, 60_000, 40_000, 30_000, 20_000, 10_000, 5_000),
@@ -97,7 +101,7 @@ def blocks(rows: int, seed: int, first: int = 0) -> Iterator[pl.DataFrame]:
 
 
 def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None = None) -> Path:
-    """The rows as one Parquet file, written block by block; an existing one of the same columns is kept.
+    """The rows as one Parquet file, written row group by row group; one of the same columns is kept.
 
     With ``most_ids``, the ids of a field are folded into as many.
     """
@@ -106,12 +110,13 @@ def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     folded = [] if most_ids is None else [pl.col(name) % most_ids for name in FIELDS]
-    made = (block.with_columns(folded) for block in blocks(rows, seed, first))
-    table = next(made).to_arrow()
+    made = (block.lazy().with_columns(folded) for block in blocks(rows, seed, first))
+    # in the row groups of our own store
+    groups = (group.to_arrow() for group in batches.blocks(made, ROW_GROUP))
+    table = next(groups)
     with pq.ParquetWriter(unfinished, table.schema, compression="zstd", compression_level=1) as writer:
-        writer.write_table(table)
-        for block in made:
-            writer.write_table(block.to_arrow())
+        for group in chain((table,), groups):
+            writer.write_table(group)
     return unfinished.rename(path)
 
 

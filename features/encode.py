@@ -18,7 +18,7 @@ import polars as pl
 from features.encodings import FIRST, MISSING, UNKNOWN, Binned, Category, Dense, Embedded, Hashed
 from features.given_rows import GivenRows
 from features.hashing import cross, hash_ids
-from features.id_lookup import IdLookup
+from features.id_lookup import IdLookup, Places
 from features.id_maps import check_rows, vocabularies
 from features.view import Feature
 
@@ -189,33 +189,36 @@ class Encoder:
     def _single(self, frame: pl.DataFrame, feature: Feature) -> np.ndarray:
         """Packed rows of one column; null goes to the vocabulary's own row."""
         encoding = _embedded(feature)
-        values = frame[feature.name]
-        absent = values.is_null().to_numpy()
+        values, first = frame[feature.name], self.layout.offsets[encoding.vocabulary]
+        absent = _nulls(values)
         if isinstance(encoding, Hashed) and encoding.by:
             hashes = hash_ids(values, encoding.seed)
             for name in encoding.by:
                 hashes = cross(hashes, hash_ids(frame[name], encoding.seed))
-                absent = absent | frame[name].is_null().to_numpy()
-            places = _buckets(hashes, encoding)
+                absent |= _nulls(frame[name])
+            places: Places = _buckets(hashes, encoding)
         else:
             places = self._places(values, encoding)
         if isinstance(encoding, Binned):
-            absent = absent | np.isnan(_floats(values))
-        return self.layout.offsets[encoding.vocabulary] + np.where(absent, MISSING, places)
+            absent |= np.isnan(_floats(values))
+        packed = np.add(places, first, dtype=np.int64)
+        packed[absent] = first + MISSING
+        return packed
 
     def _bag(self, lists: pl.Series, encoding: Embedded) -> np.ndarray:
         """Packed rows of the first values of each list, (B, length); null and what is not there is row 0."""
         counts = _lengths(lists, encoding.length)
         values = lists.list.head(encoding.length).explode(empty_as_null=False, keep_nulls=False)
-        packed = self._places(values, encoding) + self.layout.offsets[encoding.vocabulary]
+        first = self.layout.offsets[encoding.vocabulary]
+        packed = np.add(self._places(values, encoding), first, dtype=np.int64)
         row = np.repeat(np.arange(len(lists)), counts)
         place = np.arange(len(values)) - np.repeat(counts.cumsum() - counts, counts)
         padded = np.zeros((len(lists), encoding.length), dtype=np.int64)
         padded[row, place] = np.where(values.is_null().to_numpy(), 0, packed)
         return padded
 
-    def _places(self, values: pl.Series, encoding: Embedded) -> np.ndarray:
-        """Rows within the vocabulary, int64; what stands at a null is of no meaning."""
+    def _places(self, values: pl.Series, encoding: Embedded) -> Places:
+        """Rows within the vocabulary; what stands at a null is of no meaning."""
         if isinstance(encoding, Hashed):
             return _buckets(hash_ids(values, encoding.seed), encoding)
         if isinstance(encoding, Category):
@@ -227,7 +230,14 @@ class Encoder:
         return FIRST + np.searchsorted(edges, _floats(values), side="right")
 
 
-def _buckets(hashes: np.ndarray, encoding: Hashed) -> np.ndarray:
+def _nulls(values: pl.Series) -> np.ndarray:
+    """Which values are null, bool, to be written to; asking each takes as long as looking all of them up."""
+    if not values.null_count():
+        return np.zeros(len(values), dtype=np.bool_)
+    return np.array(values.is_null())
+
+
+def _buckets(hashes: np.ndarray, encoding: Hashed) -> Places:
     return FIRST + (hashes % np.uint64(encoding.buckets)).astype(np.int64)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from features.encodings import UNKNOWN
 
-Int64s: TypeAlias = npt.NDArray[np.int64]
+Places: TypeAlias = npt.NDArray[np.int32 | np.int64]
 
 #: A table of all integers between the least and the greatest id is kept if it has at most so many places per
 #: id, and a few for free: 4 bytes a place are no more than the ids cost that we were given.
@@ -37,32 +37,29 @@ class IdLookup:
         keys, owned = ids.cast(pl.Int64).to_numpy(), rows.cast(pl.Int32).to_numpy()
         self._low = int(keys.min()) if len(keys) else 0
         size = int(keys.max()) - self._low + 1 if len(keys) else 0
-        if size <= len(keys) * _PLACES_PER_ID + _PLACES:
-            # one place more, for all that lies outside
-            self._table = np.full(size + 1, UNKNOWN, dtype=np.int32)
-            self._table[keys - self._low] = owned
+        # one place more at either end, for all that lies outside; the least integer of all has none before it
+        if size <= len(keys) * _PLACES_PER_ID + _PLACES and self._low > np.iinfo(np.int64).min:
+            self._table = np.full(size + 2, UNKNOWN, dtype=np.int32)
+            self._before = np.int64(self._low - 1)
+            self._table[keys - self._before] = owned
             return
         order = np.argsort(keys)
         self._keys, self._rows = keys[order], owned[order]
 
-    def find(self, values: pl.Series) -> Int64s:
+    def find(self, values: pl.Series) -> Places:
         """The row of each value, shape (N,); ``UNKNOWN`` for ids that own none and for nulls."""
         if self._texts is not None:
             ids, rows = self._texts
             found = values.replace_strict(ids, rows, default=UNKNOWN, return_dtype=pl.Int64)
             return found.fill_null(UNKNOWN).to_numpy()
         asked = values.cast(pl.Int64)
-        present = None if not asked.null_count() else asked.is_not_null().to_numpy()
-        numbers: Int64s = asked.fill_null(self._low).to_numpy()
-        owned: npt.NDArray[np.int32]
+        numbers = asked.fill_null(self._low).to_numpy()
         if self._table is not None:
-            last = len(self._table) - 1
-            # what lies below the least id wraps round to a large distance, so one comparison sees both ends
-            distance = np.subtract(numbers, np.int64(self._low)).view(np.uint64)
-            owned = self._table.take(np.minimum(distance, np.uint64(last)).view(np.int64))
+            # clipped, what lies outside ends at either end, also where a distance is too large for 64 bits
+            owned = self._table.take(numbers - self._before, mode="clip")
         else:
             place = np.minimum(np.searchsorted(self._keys, numbers), len(self._keys) - 1)
             owned = np.where(self._keys[place] == numbers, self._rows[place], np.int32(UNKNOWN))
-        if present is not None:
-            owned = np.where(present, owned, np.int32(UNKNOWN))
-        return owned.astype(np.int64)
+        if asked.null_count():
+            owned[asked.is_null().to_numpy()] = UNKNOWN
+        return owned
