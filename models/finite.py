@@ -6,6 +6,7 @@ Shapes: K objectives.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,8 @@ def refuse_losses(losses_K: Tensor, funnel: Funnel, step: int) -> None:
     Raises:
         NotFinite: naming the step and the objectives.
     """
-    if not torch.isfinite(losses_K).all():
-        bad = [
-            f"{name} ({loss})"
-            for name, loss in zip(funnel.names, losses_K.tolist(), strict=True)
-            if not torch.isfinite(torch.tensor(loss))
-        ]
+    named = zip(funnel.names, losses_K.tolist(), strict=True)
+    if bad := [f"{name} ({loss})" for name, loss in named if not isfinite(loss)]:
         raise NotFinite(
             f"Loss is not finite at step {step}: {', '.join(bad)}. No weight was changed. "
             "Look for non-finite dense columns or weights in the batch, or lower the rates."

@@ -139,10 +139,11 @@ class EntireSpace(ABC):
 
     def losses(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Tensor:
         """One loss per objective, shape (K,): the sum of its terms."""
-        total_K = [logits_BH.new_zeros(())] * len(funnel)
+        total: dict[int, Tensor] = {}
         for term in self.terms(logits_BH, labels, funnel):
-            total_K[term.objective] = total_K[term.objective] + term.loss
-        return torch.stack(total_K)
+            known = total.get(term.objective)
+            total[term.objective] = term.loss if known is None else known + term.loss
+        return torch.stack([total[k] for k in range(len(funnel))])
 
 
 def inside(y_BK: Tensor, trains_BK: Tensor, funnel: Funnel, k: int) -> Tensor:
@@ -161,17 +162,31 @@ def twins(funnel: Funnel) -> Heads:
     return Heads.of(funnel, tuple(funnel.parent_index(funnel.objectives[k]) for k in below(funnel)))
 
 
-def mean(error_B: Tensor, counts_B: Tensor, weight_B: Tensor) -> Tensor:
+def mean(error: Tensor, counts: Tensor, weight_B: Tensor) -> Tensor:
     """Weighted mean error over the rows that count; exactly 0, with a gradient of 0, if there are none.
 
     The mean divides by the weight of its own rows, as in PLE (Tang et al., RecSys 2020, equation 8), so a
     rare objective is not drowned by rows that it does not learn from.
 
     Args:
-        error_B: one error per row; where the row does not count it is never looked at.
-        counts_B: bool.
+        error: one error per row, shape (B,), or one per row and objective, shape (B, K), of which each
+            objective has its own mean; where a row does not count it is never looked at.
+        counts: bool, of the same shape.
         weight_B: not negative.
     """
-    sum_ = torch.where(counts_B, weight_B * error_B, 0.0).sum()
-    total = (weight_B * counts_B).sum()
-    return sum_ / torch.where(total > 0, total, 1.0)
+    weight = (weight_B if error.dim() == 1 else weight_B.unsqueeze(1)) * counts
+    total = weight.sum(dim=0)
+    return torch.where(counts, weight * error, 0.0).sum(dim=0) / torch.where(total > 0, total, 1.0)
+
+
+def each(what: str, losses_K: Tensor, funnel: Funnel) -> list[Term]:
+    """One term per objective, which is all of its loss.
+
+    Args:
+        what: these terms are.
+        losses_K: in the order of the funnel.
+        funnel: the tree.
+    """
+    return [
+        Term(f"{o.name}: {what}", k, loss) for k, (o, loss) in enumerate(zip(funnel, losses_K, strict=True))
+    ]

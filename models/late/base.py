@@ -105,7 +105,7 @@ class Late(ABC):
 
 def cross_entropy(hit_BK: Tensor, miss_BK: Tensor, y_BK: Tensor) -> Tensor:
     """``y l1 + (1 - y) l0``, also of a y above 1."""
-    return -(y_BK * hit_BK + (1 - y_BK) * miss_BK)
+    return torch.lerp(miss_BK, hit_BK, y_BK).neg()
 
 
 def unseen(hit_BK: Tensor, complete_BK: Tensor) -> Tensor:
