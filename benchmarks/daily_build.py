@@ -35,6 +35,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from peak import peak_mib
 from simulated_logs import Shop, write_day
 
 from flows import day as flow
@@ -95,9 +96,7 @@ def run_stage(place: Place, stage: str, day: date) -> dict[str, float]:
     records = STAGES[stage](place.house(), day, place.lines)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert not all(record.repeated for record in records), f"{stage} of {day} was done already"
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return {"wall_s": wall, "cpu_s": cpu, "peak_gib": peak / 2**20}
+    return {"wall_s": wall, "cpu_s": cpu, "peak_gib": peak_mib() / 1024}
 
 
 def write_logs(place: Place, first: date, days: int, size: int) -> list[date]:

@@ -19,6 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from peak import peak_mib
+
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
@@ -149,14 +151,6 @@ def _feast_store(folder: Path) -> FeatureStore:
 
 
 PEERS = {"feast": feast, "asof": asof, "ours": ours, "ours, streaming": ours_streaming}
-
-
-def peak_mib() -> int:
-    """Peak resident memory; ``getrusage`` would count that of the process which started this one."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) // 1024
-    raise RuntimeError("No VmHWM in /proc/self/status: run this on Linux.")
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,13 +26,13 @@ from typing import Any
 import numpy as np
 import throughput_data as planted
 import torch
+from peak import peak_mib
 
 import features  # noqa: F401 - settings of Polars, which the processes below begin with
 from models.machine import PRODUCTS
 
 SIDES = ("ours", "DeepCTR-Torch", "torch-rechub")
 MODELS = ("esmm", "mmoe", "ple")
-_MIB = 1024  # ru_maxrss is in KiB
 
 
 def measure(
@@ -94,7 +93,7 @@ class _Meter:
         self.found = {
             "cpu_s": time.process_time() - self._cpu,
             "wall_s": time.perf_counter() - self._wall,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MIB,
+            "peak_mib": peak_mib(),
         }
 
 

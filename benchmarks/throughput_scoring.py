@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import throughput_data as planted
+from peak import peak_mib
 
 from features.candidates import Product, from_log
 from features.encode import Encoder, Layout
@@ -199,7 +199,7 @@ class _Meter:
         self.found = {
             "cpu_s": time.process_time() - self._cpu,
             "wall_s": time.perf_counter() - self._wall,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mib": peak_mib(),
         }
 
 
