@@ -101,11 +101,11 @@ def blocks(rows: int, seed: int, first: int = 0) -> Iterator[pl.DataFrame]:
 
 
 def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None = None) -> Path:
-    """The rows as one Parquet file, written row group by row group; one of the same columns is kept.
+    """The rows as one Parquet file, written row group by row group; one of the same form is kept.
 
     With ``most_ids``, the ids of a field are folded into as many.
     """
-    if path.exists() and set(pq.read_schema(path).names) == COLUMNS:
+    if path.exists() and _form(path) == (COLUMNS, min(rows, ROW_GROUP)):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
@@ -118,6 +118,12 @@ def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None
         for group in chain((table,), groups):
             writer.write_table(group)
     return unfinished.rename(path)
+
+
+def _form(path: Path) -> tuple[set[str], int]:
+    """Columns of a file, and rows of its first row group."""
+    told = pq.read_metadata(path)
+    return set(told.schema.to_arrow_schema().names), told.row_group(0).num_rows
 
 
 def _inputs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import polars as pl
 from features.encodings import FIRST, MISSING, UNKNOWN, Binned, Category, Dense, Embedded, Hashed
 from features.given_rows import GivenRows
 from features.hashing import cross, hash_ids
-from features.id_lookup import IdLookup, Places
+from features.id_lookup import IdLookup
 from features.id_maps import check_rows, vocabularies
 from features.view import Feature
 
@@ -196,12 +196,12 @@ class Encoder:
             for name in encoding.by:
                 hashes = cross(hashes, hash_ids(frame[name], encoding.seed))
                 absent |= _nulls(frame[name])
-            places: Places = _buckets(hashes, encoding)
+            places = _buckets(hashes, encoding)
         else:
             places = self._places(values, encoding)
         if isinstance(encoding, Binned):
             absent |= np.isnan(_floats(values))
-        packed = np.add(places, first, dtype=np.int64)
+        packed: np.ndarray = np.add(places, first, dtype=np.int64)
         packed[absent] = first + MISSING
         return packed
 
@@ -217,8 +217,8 @@ class Encoder:
         padded[row, place] = np.where(values.is_null().to_numpy(), 0, packed)
         return padded
 
-    def _places(self, values: pl.Series, encoding: Embedded) -> Places:
-        """Rows within the vocabulary; what stands at a null is of no meaning."""
+    def _places(self, values: pl.Series, encoding: Embedded) -> np.ndarray:
+        """Rows within the vocabulary, int32 or int64; what stands at a null is of no meaning."""
         if isinstance(encoding, Hashed):
             return _buckets(hash_ids(values, encoding.seed), encoding)
         if isinstance(encoding, Category):
@@ -237,7 +237,7 @@ def _nulls(values: pl.Series) -> np.ndarray:
     return np.array(values.is_null())
 
 
-def _buckets(hashes: np.ndarray, encoding: Hashed) -> Places:
+def _buckets(hashes: np.ndarray, encoding: Hashed) -> np.ndarray:
     return FIRST + (hashes % np.uint64(encoding.buckets)).astype(np.int64)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from features.encodings import UNKNOWN
 
-Places: TypeAlias = npt.NDArray[np.int32 | np.int64]
+Places: TypeAlias = npt.NDArray[np.int32]
 
 #: A table of all integers between the least and the greatest id is kept if it has at most so many places per
 #: id, and a few for free: 4 bytes a place are no more than the ids cost that we were given.
@@ -47,10 +47,10 @@ class IdLookup:
         self._keys, self._rows = keys[order], owned[order]
 
     def find(self, values: pl.Series) -> Places:
-        """The row of each value, shape (N,); ``UNKNOWN`` for ids that own none and for nulls."""
+        """The row of each value, int32, shape (N,); ``UNKNOWN`` for ids that own none and for nulls."""
         if self._texts is not None:
             ids, rows = self._texts
-            found = values.replace_strict(ids, rows, default=UNKNOWN, return_dtype=pl.Int64)
+            found = values.replace_strict(ids, rows, default=UNKNOWN, return_dtype=pl.Int32)
             return found.fill_null(UNKNOWN).to_numpy()
         asked = values.cast(pl.Int64)
         numbers = asked.fill_null(self._low).to_numpy()

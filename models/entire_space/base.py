@@ -179,14 +179,19 @@ def mean(error: Tensor, counts: Tensor, weight_B: Tensor) -> Tensor:
     return torch.where(counts, weight * error, 0.0).sum(dim=0) / torch.where(total > 0, total, 1.0)
 
 
-def each(what: str, losses_K: Tensor, funnel: Funnel) -> list[Term]:
-    """One term per objective, which is all of its loss.
+def mean_terms(
+    what: str, errors_BK: Tensor, counts_BK: Tensor, weight_B: Tensor, funnel: Funnel
+) -> list[Term]:
+    """The ``mean`` of every objective, as all of its loss.
 
     Args:
         what: these terms are.
-        losses_K: in the order of the funnel.
+        errors_BK: in the order of the funnel.
+        counts_BK: as in ``mean``.
+        weight_B: likewise.
         funnel: the tree.
     """
+    losses_K = mean(errors_BK, counts_BK, weight_B)
     return [
         Term(f"{o.name}: {what}", k, loss) for k, (o, loss) in enumerate(zip(funnel, losses_K, strict=True))
     ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from features.funnel import Funnel
-from models.entire_space.base import EntireSpace, Labels, Term, each, mean
+from models.entire_space.base import EntireSpace, Labels, Term, mean_terms
 
 
 class Division(EntireSpace):
@@ -38,7 +38,7 @@ class Division(EntireSpace):
     def terms(self, logits_BH: Tensor, labels: Labels, funnel: Funnel) -> Sequence[Term]:
         """Cross-entropy of every joint probability over all impressions."""
         errors_BK = labels.errors_of(logits_BH)
-        return each("joint", mean(errors_BK, labels.trains_BK, labels.weight_B), funnel)
+        return mean_terms("joint", errors_BK, labels.trains_BK, labels.weight_B, funnel)
 
     def log_probabilities(self, logits_BH: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
         """Log-probabilities given the parent, and from the impression, both (B, K)."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from features.funnel import Funnel
-from models.entire_space.base import EntireSpace, Labels, Term, each, mean
+from models.entire_space.base import EntireSpace, Labels, Term, mean_terms
 from models.entire_space.chain import log_reach
 
 
@@ -36,7 +36,7 @@ class ESMM(EntireSpace):
         """Joint cross-entropy of every objective over all impressions."""
         reached_BK, missed_BK = self.reach(logits_BH, funnel)
         errors_BK = labels.errors(reached_BK, missed_BK)
-        return each("joint", mean(errors_BK, labels.trains_BK, labels.weight_B), funnel)
+        return mean_terms("joint", errors_BK, labels.trains_BK, labels.weight_B, funnel)
 
     def reach(self, logits_BH: Tensor, funnel: Funnel) -> tuple[Tensor, Tensor]:
         """Log-probabilities of reaching each objective from the impression, and of not, both (B, K)."""

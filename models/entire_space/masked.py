@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from features.funnel import Funnel
-from models.entire_space.base import EntireSpace, Labels, Term, each, inside, mean
+from models.entire_space.base import EntireSpace, Labels, Term, inside, mean_terms
 
 
 class Masked(EntireSpace):
@@ -37,4 +37,4 @@ class Masked(EntireSpace):
         """Conditional cross-entropy of every objective in its own space."""
         errors_BK = labels.errors_of(logits_BH)
         counts_BK = self.counts(labels.y_BK, labels.trains_BK, funnel)
-        return each("conditional", mean(errors_BK, counts_BK, labels.weight_B), funnel)
+        return mean_terms("conditional", errors_BK, counts_BK, labels.weight_B, funnel)

@@ -19,7 +19,7 @@ def agrees(known: list[int] | list[str], asked: list[int | None] | list[str | No
     owners = dict(zip(known, rows, strict=True))
     expected = [owners.get(one, UNKNOWN) for one in asked]  # type: ignore[call-overload]
     found = lookup.find(pl.Series(asked, dtype=kind))
-    assert np.issubdtype(found.dtype, np.signedinteger)
+    assert found.dtype == np.int32
     assert found.tolist() == expected
 
 
