@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from models.first_layer import First, first_layers
 from models.folded import Folded
+from models.native.networks import outputs_of, served
 from models.relu import relu_
 from models.relu_networks import Layers, by_network, relu_networks, through, working_dtype
 from models.split import Split
@@ -117,9 +118,19 @@ class Networks(nn.Module):
     ) -> tuple[Tensor, ...]:
         """``each`` for pairs, one network after the other: what a layer hands on is still in cache."""
         networks, dtype = self.groups * self.per_group, working_dtype(x_GBI)
+        weights, biases = zip(*later, strict=True) if later else ((), ())
+        if later and served(dtype, [x_GBI], (*weights, *biases)):
+            return tuple(
+                outputs_of(
+                    [relu_(self._first_of(n, x_GBI))],
+                    *([one[n : n + 1] for one in told] for told in (weights, biases)),
+                    networks=1,
+                    linear=linear,
+                )[0][0]
+                for n in range(networks)
+            )
 
         def apart() -> list[Layers]:
-            weights, biases = zip(*later, strict=True)
             return by_network(weights, biases, networks, dtype)
 
         # of what stands behind, too: the same networks may have one head at one time, none at another

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.folded import Folded
+from models.native.rows import widened
 from models.side_table import Table
 from models.split import Split
 
@@ -113,7 +114,7 @@ class _SideBySide(torch.autograd.Function):
         width = ctx.shape[2] * ctx.shape[3]
         of_vectors, of_dense = ctx.dtypes
         dense = grad_SBX[:, :, width:].sum(dim=0).to(of_dense) if ctx.needs_input_grad[2] else None
-        return None, grad_SBX[:, :, :width].view(ctx.shape).to(of_vectors), dense
+        return None, widened(grad_SBX, width, of_vectors).view(ctx.shape), dense
 
 
 def _flat_folded(vectors_1BFD: Folded, dense_BQ: Tensor, dtype: torch.dtype | None) -> Folded:

@@ -27,6 +27,7 @@ from models.interaction.concatenate import Concatenate
 from models.late.base import Late
 from models.lazy_adam import LazyAdam
 from models.lookup import Lookup, look_up
+from models.native.library import multiply
 from models.network import Network
 from models.recalibrate import sample_logits
 from models.row_optimizer import RowOptimizer
@@ -70,6 +71,7 @@ class Line:
         self._steps = torch.zeros((), dtype=torch.int64)
         self._parameters = named_parameters({"network": network, "balancer": balancer})
         plain = self.device.type != "cpu" or balancer.compares or network.spaces > 1
+        plain |= multiply(products, self.device)  # so fast that reading by vocabulary gains nothing
         self._folds = None if plain else spec
 
     @classmethod

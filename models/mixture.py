@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.native.library import multiply
+from models.native.mixtures import NativeMixtures
+
 #: Places of the experts that each gate selects from, in the order of its weights.
 Selected: TypeAlias = Sequence[Sequence[int]]
 
@@ -27,6 +30,9 @@ def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Sel
         experts: outputs of shape (B, O).
         selected: by gate, the places of its experts among them.
     """
+    if multiply(experts[0].dtype, experts[0].device):
+        wide = [weight_EB.float() for weight_EB in weights]
+        return NativeMixtures.apply(selected, len(weights), *wide, *experts)  # type: ignore[no-any-return, no-untyped-call]
     narrow = [weight_EB.to(experts[0].dtype) for weight_EB in weights]
     return _Mixtures.apply(selected, len(weights), *narrow, *experts)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.native.networks import NativeNetworks, outputs_of, served
 from models.relu import masked, masked_, relu_
 
 #: Weight (I, O) and bias (O,) of every layer of one network.
@@ -38,7 +39,13 @@ def relu_networks(
         networks: S.
         linear: leave ReLU out after the last layer.
     """
-    how = working_dtype(inputs[0]), linear, len(inputs), networks
+    dtype = working_dtype(inputs[0])
+    if served(dtype, inputs, (*weights, *biases)):
+        if not torch.is_grad_enabled():
+            return outputs_of(inputs, weights, biases, networks=networks, linear=linear)[0].unbind()
+        told = linear, len(inputs), networks, *inputs, *weights, *biases
+        return NativeNetworks.apply(*told)  # type: ignore[no-any-return, no-untyped-call]
+    how = dtype, linear, len(inputs), networks
     if torch.is_grad_enabled():
         return ReluNetworks.apply(*how, *inputs, *weights, *biases)  # type: ignore[no-any-return, no-untyped-call]
     return tuple(outputs[-1] for _, _, outputs in _run(*how, *inputs, *weights, *biases))

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from models.batch import PADDING_ROW
 from models.huge_pages import zeros_beside
-from models.lazy_adam import sum_per_row
+from models.lazy_adam import by_row, sum_per_row
+from models.native.library import read
+from models.native.rows import move_rows
 from models.row_optimizer import RowOptimizer
 
 
@@ -46,6 +48,11 @@ class RowWiseAdagrad(RowOptimizer):
             rows_N: table row of each looked-up position, int64, with repeats.
             grad_ND: gradient of the loss with respect to each looked-up vector.
         """
+        state = self.sum_R, self.weight_RD
+        if read(grad_ND, *state):
+            rates = self.rate, self.epsilon
+            move_rows("row_wise_adagrad", *by_row(rows_N), grad_ND, rates=rates, state=state)
+            return
         rows_U, grad_UD = sum_per_row(rows_N, grad_ND)
         if len(rows_U) and rows_U[0] == PADDING_ROW:
             rows_U, grad_UD = rows_U[1:], grad_UD[1:]

@@ -1,0 +1,111 @@
+"""`models.relu_networks` by the compiled kernels.
+
+Shapes: as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.native.library import call, multiply
+
+_NARROW = torch.bfloat16
+
+
+def served(dtype: torch.dtype, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+    """Whether the kernels take these networks: products in bfloat16 of weights in float32."""
+    return multiply(dtype, inputs[0].device) and all(one.dtype == torch.float32 for one in parameters)
+
+
+def outputs_of(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    networks: int,
+    linear: bool,
+    all_layers: bool = False,
+) -> list[Tensor]:
+    """What the last layer hands on, or every layer, each of shape (S, B, O); no graph is made.
+
+    The arguments are those of ``relu_networks``.
+    """
+    inputs = [x_BI.to(_NARROW).contiguous() for x_BI in inputs]
+    weights, biases = [one.contiguous() for one in weights], [one.contiguous() for one in biases]
+    rows, widths = len(inputs[0]), _widths(networks, inputs, weights)
+    kept = [all_layers] * (len(weights) - 1) + [True]
+    outputs = [
+        torch.empty(networks, rows, width, dtype=_NARROW) if keep else None
+        for keep, width in zip(kept, widths[1:], strict=True)
+    ]
+    shape = rows, len(inputs), networks // len(inputs), len(weights), int(linear), widths
+    call("networks_forward", *shape, weights, biases, inputs, outputs)
+    return [one for one in outputs if one is not None]
+
+
+class NativeNetworks(torch.autograd.Function):
+    """``models.relu_networks.ReluNetworks`` by the compiled kernels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own
+        linear: bool,
+        groups: int,
+        networks: int,
+        *told: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Outputs of all networks, each of shape (B, O).
+
+        Args:
+            ctx: of this call.
+            linear: leave ReLU out after the last layer.
+            groups: G.
+            networks: S.
+            told: G inputs, weights of the layers as ``Networks`` holds them, their biases.
+        """
+        inputs = [x_BI.to(_NARROW).contiguous() for x_BI in told[:groups]]
+        parameters = [one.contiguous() for one in told[groups:]]
+        depth = len(parameters) // 2
+        outputs = outputs_of(
+            *(inputs, parameters[:depth], parameters[depth:]),
+            networks=networks,
+            linear=linear,
+            all_layers=True,
+        )
+        ctx.save_for_backward(*inputs, *parameters, *outputs)
+        ctx.linear, ctx.groups, ctx.networks, ctx.depth = linear, groups, networks, depth
+        ctx.dtype = told[0].dtype
+        return outputs[-1].unbind()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Gradients of the inputs, of every weight and of every bias."""
+        saved, groups, depth = ctx.saved_tensors, ctx.groups, ctx.depth
+        inputs, parameters, outputs = saved[:groups], saved[groups:-depth], saved[-depth:]
+        weights, biases = parameters[:depth], parameters[depth:]
+        rows = len(inputs[0])
+        own = [torch.empty_like(one) if rows else torch.zeros_like(one) for one in parameters]
+        asked = [
+            torch.empty_like(x_BI) if needed else None
+            for x_BI, needed in zip(inputs, ctx.needs_input_grad[3:], strict=False)
+        ]
+        call(
+            "networks_backward",
+            *(rows, groups, ctx.networks // groups, depth, int(ctx.linear)),
+            *(_widths(ctx.networks, inputs, weights), weights, biases, inputs, outputs),
+            *([grad.contiguous() for grad in grads], own[:depth], own[depth:], asked),
+        )
+        of_inputs = (None if one is None else one.to(ctx.dtype) for one in asked)
+        return None, None, None, *of_inputs, *own
+
+
+def _widths(networks: int, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[int]:
+    """Of the input and of what every layer hands on."""
+    first, *later = (weight.shape[2] for weight in weights)
+    return [inputs[0].shape[1], first * len(inputs) // networks, *later]

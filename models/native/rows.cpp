@@ -1,0 +1,135 @@
+// What a batch does with rows of the table: gradients on their way to it, and the step that they take.
+#include "products.h"
+
+#include <cmath>
+
+namespace funnelcast {
+namespace {
+
+constexpr int64_t AHEAD = 16;  // positions whose memory is asked for before it is their turn
+
+void fetch(const float* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += LANES) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+}
+
+// The gradients of a batch, row by row of the table.
+struct Gradients {
+  int64_t count, width;
+  int64_t still;               // a row that never moves
+  const int64_t *rows, *order;  // of the table, ascending with repeats, and where in `at` each stands
+  const float* at;             // (count, width)
+};
+
+// `step(row, gradient)` for every row, with the sum of its gradients, added up in the order of the batch;
+// `fetch_row(row)` some positions ahead of it.
+template <typename FetchRow, typename Step>
+void each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step) {
+  Scratch<float> sum(to_lanes(all.width));
+  const auto read = [&](int64_t i, int64_t c) {
+    return _mm512_maskz_loadu_ps(first_of_16(all.width - c), all.at + all.order[i] * all.width + c);
+  };
+  for (int64_t i = 0, next; i < all.count; i = next) {
+    const int64_t row = all.rows[i];
+    for (next = i + 1; next < all.count && all.rows[next] == row;) ++next;
+    for (int64_t later = i + AHEAD; later < std::min(next + AHEAD, all.count); ++later) {
+      fetch(all.at + all.order[later] * all.width, all.width);
+      if (all.rows[later] != all.rows[later - 1]) fetch_row(all.rows[later]);
+    }
+    if (row == all.still) continue;
+    for (int64_t c = 0; c < all.width; c += LANES) {
+      __m512 found = read(i, c);
+      for (int64_t same = i + 1; same < next; ++same) found = _mm512_add_ps(found, read(same, c));
+      _mm512_store_ps(sum + c, found);
+    }
+    step(row, sum.get());
+  }
+}
+
+void adagrad(const Gradients& all, float rate, float epsilon, float* sums, float* weight) {
+  const int64_t width = all.width;
+  const auto fetch_row = [&](int64_t row) {
+    fetch(weight + row * width, width);
+    fetch(sums + row, 1);
+  };
+  each_row(all, fetch_row, [&](int64_t row, const float* grad) {
+    __m512 squares = _mm512_setzero_ps();
+    for (int64_t c = 0; c < width; c += LANES) {
+      const __m512 one = _mm512_load_ps(grad + c);
+      squares = _mm512_fmadd_ps(one, one, squares);
+    }
+    sums[row] += _mm512_reduce_add_ps(squares) / static_cast<float>(width);
+    const __m512 step = _mm512_set1_ps(rate / (std::sqrt(sums[row]) + epsilon));
+    for (int64_t c = 0; c < width; c += LANES) {
+      const __mmask16 there = first_of_16(width - c);
+      float* at = weight + row * width + c;
+      const __m512 known = _mm512_maskz_loadu_ps(there, at);
+      _mm512_mask_storeu_ps(at, there, _mm512_fnmadd_ps(step, _mm512_load_ps(grad + c), known));
+    }
+  });
+}
+
+void adam(const Gradients& all, double rate, double decay, double decay_square, double epsilon, int32_t* steps,
+          float* moments, float* squares, float* weight) {
+  const int64_t width = all.width;
+  const auto fetch_row = [&](int64_t row) {
+    for (float* of_row : {moments, squares, weight}) fetch(of_row + row * width, width);
+    fetch(reinterpret_cast<const float*>(steps + row), 1);
+  };
+  const auto set = [](double number) { return _mm512_set1_ps(static_cast<float>(number)); };
+  each_row(all, fetch_row, [&](int64_t row, const float* grad) {
+    // 1 - beta ** t, by expm1 because beta ** t is near 1 when a row is new
+    const double taken = ++steps[row], root = std::sqrt(-std::expm1(taken * std::log(decay_square)));
+    const __m512 step = set(rate * root / -std::expm1(taken * std::log(decay))), least = set(epsilon * root);
+    for (int64_t c = 0; c < width; c += LANES) {
+      const __mmask16 there = first_of_16(width - c);
+      const int64_t at = row * width + c;
+      const auto known = [&](const float* of_row) { return _mm512_maskz_loadu_ps(there, of_row + at); };
+      const __m512 one = _mm512_load_ps(grad + c), moment = known(moments);
+      const __m512 moved = _mm512_fmadd_ps(set(1 - decay), _mm512_sub_ps(one, moment), moment);
+      const __m512 square = _mm512_fmadd_ps(_mm512_mul_ps(set(1 - decay_square), one), one,
+                                            _mm512_mul_ps(set(decay_square), known(squares)));
+      const __m512 change = _mm512_div_ps(_mm512_mul_ps(moved, step), _mm512_add_ps(_mm512_sqrt_ps(square), least));
+      _mm512_mask_storeu_ps(moments + at, there, moved);
+      _mm512_mask_storeu_ps(squares + at, there, square);
+      _mm512_mask_storeu_ps(weight + at, there, _mm512_sub_ps(known(weight), change));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace funnelcast
+
+extern "C" {
+
+// All arrays but `grads` (count, width) are those of `Gradients` and of the optimisers in Python.
+int row_wise_adagrad(int64_t count, int64_t width, int64_t still, double rate, double epsilon, const int64_t* rows,
+                     const int64_t* order, const float* grads, float* sums, float* weight) try {
+  funnelcast::adagrad({count, width, still, rows, order, grads}, static_cast<float>(rate),
+                      static_cast<float>(epsilon), sums, weight);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+int lazy_adam(int64_t count, int64_t width, int64_t still, double rate, double decay, double decay_square,
+              double epsilon, const int64_t* rows, const int64_t* order, const float* grads, int32_t* steps,
+              float* moments, float* squares, float* weight) try {
+  funnelcast::adam({count, width, still, rows, order, grads}, rate, decay, decay_square, epsilon, steps, moments,
+                   squares, weight);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// bfloat16 as float32, of the first columns of every row; `row` is from one row to the next of what is read.
+int widen(int64_t rows, int64_t columns, int64_t row, const uint16_t* from, float* to) {
+  using namespace funnelcast;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; c += LANES) {
+      const __mmask16 there = first_of_16(columns - c);
+      _mm512_mask_storeu_ps(to + r * columns + c, there, widened(_mm256_maskz_loadu_epi16(there, from + r * row + c)));
+    }
+  return 0;
+}
+
+}  // extern "C"

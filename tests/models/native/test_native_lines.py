@@ -1,0 +1,95 @@
+"""Lines that learn and score by the kernels, beside the same lines by torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from models.architecture import Architecture
+from models.batch import Batch
+from models.line import Line
+from models.pairs import Pairs, Share, Shares
+from models.ple import PLE
+from models.row_wise_adagrad import RowWiseAdagrad
+
+pytestmark = pytest.mark.usefixtures("use_kernels")
+
+
+def learned(line: Line, batches: Sequence[Batch]) -> list[torch.Tensor]:
+    return [line.learn(batch) for batch in batches]
+
+
+def test_every_architecture_is_as_near_to_float32_with_them_as_without(
+    architecture_class: type[Architecture],
+    make_line: Callable[..., Line],
+    make_batch: Callable[..., Batch],
+    use_kernels: Callable[[bool], None],
+) -> None:
+    batch = make_batch(300, 0)
+
+    def one_step(products: torch.dtype) -> dict[str, torch.Tensor]:
+        line = make_line(architecture=architecture_class, products=products)
+        told = {"joint": line.predict(batch).joint_BJ, "losses": line.learn(batch)}
+        # not more steps: Adam turns the rounding of a gradient near zero into a step of full size
+        return told | {n: p.grad for n, p in line.network.named_parameters() if p.grad is not None}
+
+    by_kernels = one_step(torch.bfloat16)
+    use_kernels(False)
+    by_torch, exact = one_step(torch.bfloat16), one_step(torch.float32)
+    assert by_kernels.keys() == by_torch.keys() == exact.keys()
+    for name, wide in exact.items():
+        assert (by_kernels[name] - wide).norm() <= 0.3 * wide.norm() + 1e-4, (
+            name
+        )  # a wrong place is off by more
+
+    def off(told: dict[str, torch.Tensor]) -> float:
+        """On average of all tensors: single ones are off by chance."""
+        return float(
+            np.mean([(told[name] - wide).norm() / (wide.norm() + 1e-6) for name, wide in exact.items()])
+        )
+
+    assert off(by_kernels) <= 1.3 * off(by_torch) + 0.005
+
+
+@pytest.mark.parametrize("optimizer", [None, RowWiseAdagrad])
+def test_a_line_goes_on_without_them_from_where_it_was_with_them(
+    optimizer: type[RowWiseAdagrad] | None,
+    make_line: Callable[..., Line],
+    make_batch: Callable[..., Batch],
+    use_kernels: Callable[[bool], None],
+) -> None:
+    chosen = {} if optimizer is None else {"embedding_optimizer": optimizer}
+    line, other = (make_line(products=torch.bfloat16, seed=seed, **chosen) for seed in (1, 2))
+    line.learn(make_batch(64, 0))
+    other.restore(line.state())
+    assert torch.equal(line.learn(make_batch(64, 1)), other.learn(make_batch(64, 1)))  # to the bit
+    use_kernels(False)
+    torch.testing.assert_close(line.learn(make_batch(64, 2)), other.learn(make_batch(64, 2)), rtol=0, atol=0)
+
+
+def test_pairs_score_as_joined_rows_do(
+    make_line: Callable[..., Line], make_batch: Callable[..., Batch], use_kernels: Callable[[bool], None]
+) -> None:
+    line = make_line(architecture=partial(PLE, levels=((16, 8), (8,)), layers=(6,)), products=torch.bfloat16)
+    learned(line, [make_batch(64, seed) for seed in range(3)])
+    sides = Shares(Share((0,), (0,), (0,)), Share((1, 2), (1,), (1,)))
+    rng = np.random.default_rng(0)
+
+    def inputs(count: int, fields: int, bag: int) -> dict[str, np.ndarray]:
+        return {
+            "rows": rng.integers(1, 50, (count, fields)),
+            "bag_rows": rng.integers(0, 50, (count, bag)),
+            "dense": rng.standard_normal((count, 1)).astype(np.float32),
+        }
+
+    users, items = inputs(5, 1, 4), inputs(70, 2, 2)
+    by_kernels = Pairs(line, sides, items).grid(users)
+    use_kernels(False)
+    by_torch = Pairs(line, sides, items).grid(users)
+    assert by_kernels.keys() == by_torch.keys()
+    for name, score in by_kernels.items():
+        np.testing.assert_allclose(score, by_torch[name], rtol=0.02, atol=1e-3)
