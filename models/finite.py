@@ -5,13 +5,15 @@ Shapes: K objectives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
 from features.funnel import Funnel
+from models.native.finite import all_finite
+from models.native.library import read
 
 
 class NotFinite(ArithmeticError):
@@ -47,12 +49,17 @@ def refuse_gradients(vectors_grad: Tensor | None, parameters: Mapping[str, nn.Pa
     known = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     if not known:
         return
+    if bad := [name for name, one in zip(known, _finite([*known.values()]), strict=True) if not one]:
+        raise NotFinite(f"Gradient is not finite at step {step}: {', '.join(bad)}. No weight was changed.")
+
+
+def _finite(known: Sequence[Tensor]) -> list[bool]:
+    """Whether all numbers of each tensor are finite."""
+    if read(*known):
+        return all_finite(known)
     # a sum is finite only if all its terms are, and is the cheapest pass over a tensor; the answer is fetched
     # from the device once
-    finite = torch.isfinite(torch.stack([gradient.sum() for gradient in known.values()]))
-    if not finite.all():
-        bad = [name for name, one in zip(known, finite.tolist(), strict=True) if not one]
-        raise NotFinite(f"Gradient is not finite at step {step}: {', '.join(bad)}. No weight was changed.")
+    return torch.isfinite(torch.stack([one.sum() for one in known])).tolist()
 
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

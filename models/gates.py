@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from models.blocks import Networks
 from models.first_layer import First, first_layers
 from models.folded import Folded
+from models.held import Held
+from models.mixture import mixtures
+from models.native.gates import NativeGates
+from models.native.networks import served
+from models.relu_networks import working_dtype
 
 
 class Gate(nn.Module):
@@ -42,7 +47,10 @@ def weigh(gates: Iterable[Gate], selector_BI: Tensor) -> tuple[Tensor, ...]:
     Returns:
         Weights of the experts by gate, each of shape (E, B) with the gate's own E.
     """
-    weight_AI, sizes = _of_gates(gates)
+    weights = [gate.weight_EI for gate in gates]
+    if not isinstance(selector_BI, Held) and served(working_dtype(selector_BI), [selector_BI], weights):
+        return NativeGates.apply(selector_BI, *weights)  # type: ignore[no-any-return, no-untyped-call]
+    weight_AI, sizes = _together(weights)
     if isinstance(selector_BI, Folded):
         ((logits_BA,),) = first_layers(selector_BI, [First(weight_AI.T, None, [len(weight_AI)], relu=False)])
         return _softmax(logits_BA.T, sizes)
@@ -59,17 +67,16 @@ def read_alike(
     """
     if not isinstance(x_BI, Folded) or not all(one.relu for one in networks):
         return [one.each([x_BI]) for one in networks], weigh(gates, x_BI)
-    weight_AI, sizes = _of_gates(gates)
+    weight_AI, sizes = _together([gate.weight_EI for gate in gates])
     asked = [*(one.first() for one in networks), First(weight_AI.T, None, [len(weight_AI)], relu=False)]
     *firsts, (logits_BA,) = first_layers(x_BI, asked)
     outputs = [one.each([x_BI], first=first) for one, first in zip(networks, firsts, strict=True)]
     return outputs, _softmax(logits_BA.T, sizes)
 
 
-def _of_gates(gates: Iterable[Gate]) -> tuple[Tensor, list[int]]:
+def _together(weights: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
     """Weights of gates below each other, and how many experts each selects from."""
-    weights: list[Tensor] = [gate.weight_EI for gate in gates]
-    return torch.cat(weights), [len(weight_EI) for weight_EI in weights]
+    return torch.cat([*weights]), [len(weight_EI) for weight_EI in weights]
 
 
 def _softmax(logits_AB: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
@@ -84,8 +91,4 @@ def mix(weight_EB: Tensor, experts: Sequence[Tensor]) -> Tensor:
         experts: E outputs of shape (B, O), in the order of the gate. One by one they need no copy of all,
             forward or backward.
     """
-    first_B1, *weights = weight_EB.unsqueeze(2).unbind(dim=0)
-    mixed_BO = first_B1 * experts[0]
-    for weight_B1, expert_BO in zip(weights, experts[1:], strict=True):
-        mixed_BO = torch.addcmul(mixed_BO, weight_B1, expert_BO)
-    return mixed_BO
+    return mixtures([weight_EB], experts, [range(len(experts))])[0]

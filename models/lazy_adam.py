@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from models.batch import PADDING_ROW
 from models.huge_pages import zeros_beside
-from models.native.library import read
-from models.native.rows import move_rows
+from models.native.rows import move_rows, moves
 from models.row_optimizer import RowOptimizer
 from models.stable_order import stable_order
 
@@ -63,9 +62,9 @@ class LazyAdam(RowOptimizer):
             grad_ND: gradient of the loss with respect to each looked-up vector.
         """
         wide = self.moment_RD, self.square_RD, self.weight_RD
-        if read(grad_ND, *wide):
+        if moves(grad_ND, *wide):
             rates, state = (self.rate, *self.betas, self.epsilon), (self.steps_R, *wide)
-            move_rows("lazy_adam", *by_row(rows_N), grad_ND, rates=rates, state=state)
+            move_rows("lazy_adam", rows_N, grad_ND, rates=rates, state=state)
             return
         rows_U, grad_UD = sum_per_row(rows_N, grad_ND)
         if len(rows_U) and rows_U[0] == PADDING_ROW:
@@ -97,13 +96,13 @@ def sum_per_row(rows_N: Tensor, grad_ND: Tensor) -> tuple[Tensor, Tensor]:
     A sort and one segmented sum take about half the time of ``unique`` and a scatter, and add in a fixed
     order, that of the batch.
     """
-    sorted_N, order_N = by_row(rows_N)
+    sorted_N, order_N = _by_row(rows_N)
     rows_U, count_U = torch.unique_consecutive(sorted_N, return_counts=True)
     start_U = count_U.cumsum(0) - count_U
     return rows_U, functional.embedding_bag(order_N, grad_ND, start_U, mode="sum")
 
 
-def by_row(rows_N: Tensor) -> tuple[Tensor, Tensor]:
+def _by_row(rows_N: Tensor) -> tuple[Tensor, Tensor]:
     """Rows in ascending order and where each stood, equal ones in their order, int64."""
     if rows_N.device.type != "cpu":
         return torch.sort(rows_N, stable=True)

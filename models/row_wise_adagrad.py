@@ -10,9 +10,8 @@ from torch import Tensor
 
 from models.batch import PADDING_ROW
 from models.huge_pages import zeros_beside
-from models.lazy_adam import by_row, sum_per_row
-from models.native.library import read
-from models.native.rows import move_rows
+from models.lazy_adam import sum_per_row
+from models.native.rows import move_rows, moves
 from models.row_optimizer import RowOptimizer
 
 
@@ -49,9 +48,9 @@ class RowWiseAdagrad(RowOptimizer):
             grad_ND: gradient of the loss with respect to each looked-up vector.
         """
         state = self.sum_R, self.weight_RD
-        if read(grad_ND, *state):
+        if moves(grad_ND, *state):
             rates = self.rate, self.epsilon
-            move_rows("row_wise_adagrad", *by_row(rows_N), grad_ND, rates=rates, state=state)
+            move_rows("row_wise_adagrad", rows_N, grad_ND, rates=rates, state=state)
             return
         rows_U, grad_UD = sum_per_row(rows_N, grad_ND)
         if len(rows_U) and rows_U[0] == PADDING_ROW:

@@ -26,7 +26,7 @@ FLAGS = (
 SWITCH = "FUNNELCAST_KERNELS"
 
 #: What a kernel is told: numbers; tensors in one piece, by where they begin; and arrays of either.
-Told: TypeAlias = int | float | Tensor | Sequence[int] | Sequence[Tensor | None]
+Told: TypeAlias = int | float | Tensor | Sequence[int] | Sequence[Tensor | None] | None
 
 
 def sources() -> list[Path]:
@@ -80,11 +80,15 @@ def call(name: str, *told: Told) -> None:
 
     Raises:
         MemoryError: it got none for its intermediate results; what it writes is not to be read.
+        IndexError: a row is none of the table's; nothing was changed.
     """
     library = kernels()
     assert library is not None  # noqa: S101 - ``multiply`` or ``read`` was asked
-    if getattr(library, name)(*(_argument(one) for one in told)):
-        raise MemoryError(f"The kernel {name} got no memory for its intermediate results.")
+    match getattr(library, name)(*(_argument(one) for one in told)):
+        case 1:
+            raise MemoryError(f"The kernel {name} got no memory for its intermediate results.")
+        case 2:
+            raise IndexError(f"The kernel {name} was told a row that is none of the table's.")
 
 
 def _argument(told: Told) -> object:
@@ -92,6 +96,8 @@ def _argument(told: Told) -> object:
         return ctypes.c_int64(told)
     if isinstance(told, float):
         return ctypes.c_double(told)
+    if told is None:
+        return ctypes.c_void_p(None)
     if isinstance(told, Tensor):
         return ctypes.c_void_p(told.data_ptr())
     if told and isinstance(told[0], int):

@@ -42,18 +42,6 @@ struct Shape {
   int64_t widest() const { return *std::max_element(widths, widths + depth + 1); }
 };
 
-// Rows of bfloat16 as a left factor: pairs along a row are words if the row is even, else it gets a zero.
-Left as_left(const bf16* from, int64_t rows, int64_t width, bf16* even) {
-  if (width % 2) {
-    for (int64_t r = 0; r < rows; ++r) {
-      std::memcpy(even + r * (width + 1), from + r * width, width * sizeof(bf16));
-      even[r * (width + 1) + width] = 0;
-    }
-    from = even;
-  }
-  return {reinterpret_cast<const word*>(from), halves(width), 1};
-}
-
 void forward(const Shape& shape, bool linear, const bf16* const* inputs, bf16* const* outputs) {
   const int64_t networks = shape.networks(), depth = shape.depth;
   int64_t size = 0;

@@ -40,7 +40,7 @@ def outputs_of(
     rows, widths = len(inputs[0]), _widths(networks, inputs, weights)
     kept = [all_layers] * (len(weights) - 1) + [True]
     outputs = [
-        torch.empty(networks, rows, width, dtype=_NARROW) if keep else None
+        inputs[0].new_empty(networks, rows, width) if keep else None
         for keep, width in zip(kept, widths[1:], strict=True)
     ]
     shape = rows, len(inputs), networks // len(inputs), len(weights), int(linear), widths

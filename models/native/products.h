@@ -62,6 +62,10 @@ inline __m512 widened(__m256i narrow) {
 }
 inline __m256i rounded(__m512 wide) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(wide)); }
 
+inline bf16 rounded(float wide) {
+  return static_cast<bf16>(_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(wide)), 0));
+}
+
 // Words of one panel of a right factor: `pairs` rows of them, each as wide as the panel, filled up to lanes.
 inline int64_t panel_width(int64_t columns, int64_t first) {
   return to_lanes(std::min(PANEL, columns - first));
@@ -169,6 +173,18 @@ struct Left {
   const word* at;
   int64_t row, pair;
 };
+
+// Rows of bfloat16 as a left factor: pairs along a row are words if the row is even, else it gets a zero.
+inline Left as_left(const bf16* from, int64_t rows, int64_t width, bf16* even) {
+  if (width % 2) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(even + r * (width + 1), from + r * width, width * sizeof(bf16));
+      even[r * (width + 1) + width] = 0;
+    }
+    from = even;
+  }
+  return {reinterpret_cast<const word*>(from), halves(width), 1};
+}
 
 template <int ROWS, int VECTORS, typename Begin, typename End>
 inline __attribute__((always_inline)) void tile(const Left& left, int64_t pairs, const word* right, int64_t r,

@@ -1,7 +1,8 @@
-// What a batch does with rows of the table: gradients on their way to it, and the step that they take.
+// Gradients of a batch on their way to the rows of the table, and the steps that rows take.
 #include "products.h"
 
 #include <cmath>
+#include <utility>
 
 namespace funnelcast {
 namespace {
@@ -12,46 +13,74 @@ void fetch(const float* from, int64_t count) {
   for (int64_t i = 0; i < count; i += LANES) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
 }
 
-// The gradients of a batch, row by row of the table.
+// Numbers in ascending order by all bits from 32 on; of equal ones the order is kept. By digits of 11 bits.
+void sort_high(uint64_t* keys, int64_t count, uint64_t most) {
+  constexpr int DIGIT = 11;
+  Scratch<uint64_t> other(count);
+  uint64_t *from = keys, *to = other;
+  for (int shift = 32; shift == 32 || most >> (shift - 32); shift += DIGIT) {
+    int64_t starts[1 << DIGIT] = {};
+    const auto digit = [shift](uint64_t key) { return key >> shift & ((1 << DIGIT) - 1); };
+    for (int64_t i = 0; i < count; ++i) ++starts[digit(from[i])];
+    int64_t before = 0;
+    for (int64_t& start : starts) before += std::exchange(start, before);
+    for (int64_t i = 0; i < count; ++i) to[starts[digit(from[i])]++] = from[i];
+    std::swap(from, to);
+  }
+  if (from != keys) std::memcpy(keys, from, count * sizeof(uint64_t));
+}
+
+// What a batch has for the table: a gradient for every position.
 struct Gradients {
   int64_t count, width;
-  int64_t still;               // a row that never moves
-  const int64_t *rows, *order;  // of the table, ascending with repeats, and where in `at` each stands
-  const float* at;             // (count, width)
+  int64_t table, still;  // its rows, of which one never moves
+  const int64_t* rows;   // of the table, by position
+  const float* at;       // (count, width)
 };
 
 // `step(row, gradient)` for every row, with the sum of its gradients, added up in the order of the batch;
-// `fetch_row(row)` some positions ahead of it.
+// `fetch_row(row)` some positions ahead of it. False if a row is none of the table's; then nothing was done.
 template <typename FetchRow, typename Step>
-void each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step) {
+bool each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step) {
+  Scratch<uint64_t> keys(all.count);  // row and position
+  uint64_t most = 0;
+  for (int64_t i = 0; i < all.count; ++i) {
+    const uint64_t row = static_cast<uint64_t>(all.rows[i]);
+    most = std::max(most, row);
+    keys[i] = row << 32 | static_cast<uint64_t>(i);
+  }
+  if (all.count && most >= static_cast<uint64_t>(all.table)) return false;
+  sort_high(keys, all.count, most);
+  const auto row_of = [&](int64_t i) { return static_cast<int64_t>(keys[i] >> 32); };
+  const auto grad_of = [&](int64_t i) { return all.at + static_cast<int64_t>(keys[i] & 0xffffffff) * all.width; };
   Scratch<float> sum(to_lanes(all.width));
-  const auto read = [&](int64_t i, int64_t c) {
-    return _mm512_maskz_loadu_ps(first_of_16(all.width - c), all.at + all.order[i] * all.width + c);
-  };
   for (int64_t i = 0, next; i < all.count; i = next) {
-    const int64_t row = all.rows[i];
-    for (next = i + 1; next < all.count && all.rows[next] == row;) ++next;
+    const int64_t row = row_of(i);
+    for (next = i + 1; next < all.count && row_of(next) == row;) ++next;
     for (int64_t later = i + AHEAD; later < std::min(next + AHEAD, all.count); ++later) {
-      fetch(all.at + all.order[later] * all.width, all.width);
-      if (all.rows[later] != all.rows[later - 1]) fetch_row(all.rows[later]);
+      fetch(grad_of(later), all.width);
+      if (row_of(later) != row_of(later - 1)) fetch_row(row_of(later));
     }
     if (row == all.still) continue;
     for (int64_t c = 0; c < all.width; c += LANES) {
-      __m512 found = read(i, c);
-      for (int64_t same = i + 1; same < next; ++same) found = _mm512_add_ps(found, read(same, c));
+      const __mmask16 there = first_of_16(all.width - c);
+      __m512 found = _mm512_maskz_loadu_ps(there, grad_of(i) + c);
+      for (int64_t same = i + 1; same < next; ++same)
+        found = _mm512_add_ps(found, _mm512_maskz_loadu_ps(there, grad_of(same) + c));
       _mm512_store_ps(sum + c, found);
     }
     step(row, sum.get());
   }
+  return true;
 }
 
-void adagrad(const Gradients& all, float rate, float epsilon, float* sums, float* weight) {
+bool adagrad(const Gradients& all, float rate, float epsilon, float* sums, float* weight) {
   const int64_t width = all.width;
   const auto fetch_row = [&](int64_t row) {
     fetch(weight + row * width, width);
     fetch(sums + row, 1);
   };
-  each_row(all, fetch_row, [&](int64_t row, const float* grad) {
+  return each_row(all, fetch_row, [&](int64_t row, const float* grad) {
     __m512 squares = _mm512_setzero_ps();
     for (int64_t c = 0; c < width; c += LANES) {
       const __m512 one = _mm512_load_ps(grad + c);
@@ -68,7 +97,7 @@ void adagrad(const Gradients& all, float rate, float epsilon, float* sums, float
   });
 }
 
-void adam(const Gradients& all, double rate, double decay, double decay_square, double epsilon, int32_t* steps,
+bool adam(const Gradients& all, double rate, double decay, double decay_square, double epsilon, int32_t* steps,
           float* moments, float* squares, float* weight) {
   const int64_t width = all.width;
   const auto fetch_row = [&](int64_t row) {
@@ -76,7 +105,7 @@ void adam(const Gradients& all, double rate, double decay, double decay_square, 
     fetch(reinterpret_cast<const float*>(steps + row), 1);
   };
   const auto set = [](double number) { return _mm512_set1_ps(static_cast<float>(number)); };
-  each_row(all, fetch_row, [&](int64_t row, const float* grad) {
+  return each_row(all, fetch_row, [&](int64_t row, const float* grad) {
     // 1 - beta ** t, by expm1 because beta ** t is near 1 when a row is new
     const double taken = ++steps[row], root = std::sqrt(-std::expm1(taken * std::log(decay_square)));
     const __m512 step = set(rate * root / -std::expm1(taken * std::log(decay))), least = set(epsilon * root);
@@ -101,22 +130,21 @@ void adam(const Gradients& all, double rate, double decay, double decay_square, 
 
 extern "C" {
 
-// All arrays but `grads` (count, width) are those of `Gradients` and of the optimisers in Python.
-int row_wise_adagrad(int64_t count, int64_t width, int64_t still, double rate, double epsilon, const int64_t* rows,
-                     const int64_t* order, const float* grads, float* sums, float* weight) try {
-  funnelcast::adagrad({count, width, still, rows, order, grads}, static_cast<float>(rate),
-                      static_cast<float>(epsilon), sums, weight);
-  return 0;
+// `rows` (count) and `grads` (count, width) of the batch; the other arrays are those of the optimisers in Python,
+// for `table` rows, fewer than 2^32, as is `count`. 2: a row is none of them.
+int row_wise_adagrad(int64_t count, int64_t width, int64_t table, int64_t still, double rate, double epsilon,
+                     const int64_t* rows, const float* grads, float* sums, float* weight) try {
+  const funnelcast::Gradients all{count, width, table, still, rows, grads};
+  return funnelcast::adagrad(all, static_cast<float>(rate), static_cast<float>(epsilon), sums, weight) ? 0 : 2;
 } catch (const std::bad_alloc&) {
   return 1;
 }
 
-int lazy_adam(int64_t count, int64_t width, int64_t still, double rate, double decay, double decay_square,
-              double epsilon, const int64_t* rows, const int64_t* order, const float* grads, int32_t* steps,
+int lazy_adam(int64_t count, int64_t width, int64_t table, int64_t still, double rate, double decay,
+              double decay_square, double epsilon, const int64_t* rows, const float* grads, int32_t* steps,
               float* moments, float* squares, float* weight) try {
-  funnelcast::adam({count, width, still, rows, order, grads}, rate, decay, decay_square, epsilon, steps, moments,
-                   squares, weight);
-  return 0;
+  const funnelcast::Gradients all{count, width, table, still, rows, grads};
+  return funnelcast::adam(all, rate, decay, decay_square, epsilon, steps, moments, squares, weight) ? 0 : 2;
 } catch (const std::bad_alloc&) {
   return 1;
 }

@@ -1,6 +1,6 @@
 """What a batch does with rows of the table, by the compiled kernels where they are there.
 
-Shapes: N looked-up positions, R rows of the table, D numbers per vector, X columns.
+Shapes: B rows, N looked-up positions, R rows of the table, D numbers per vector, X columns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from models.batch import PADDING_ROW
-from models.native.library import call, multiply
+from models.native.library import call, multiply, read
+
+#: Rows and positions that a kernel can tell apart.
+_MOST = 1 << 32
 
 
 def widened(of_rows: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
@@ -31,31 +34,27 @@ def widened(of_rows: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     return found
 
 
+def moves(grad_ND: Tensor, *of_rows: Tensor) -> bool:
+    """Whether the kernels can move the rows of a table with these gradients, as they lie."""
+    return len(of_rows[-1]) < _MOST and len(grad_ND) < _MOST and read(grad_ND, *of_rows)
+
+
 def move_rows(
-    optimizer: str,
-    sorted_N: Tensor,
-    order_N: Tensor,
-    grad_ND: Tensor,
-    *,
-    rates: Sequence[float],
-    state: Sequence[Tensor],
+    optimizer: str, rows_N: Tensor, grad_ND: Tensor, *, rates: Sequence[float], state: Sequence[Tensor]
 ) -> None:
     """Take an optimiser's step in one pass over the rows of the batch; the padding row never moves.
 
+    Gradients of one row are added up in the order of the batch.
+
     Args:
         optimizer: its kernel.
-        sorted_N: table row of each looked-up position, ascending, int64.
-        order_N: which position that was, int64.
-        grad_ND: gradients in the order of the batch, float32.
-        rates: its settings, in the order of the kernel.
-        state: what it knows of the rows and the table, likewise; changed in place.
+        rows_N: table row of each looked-up position, int64.
+        grad_ND: its gradient, float32.
+        rates: settings of the optimiser, in the order of the kernel.
+        state: what it knows of the rows, and last the table, likewise; changed in place.
 
     Raises:
-        IndexError: a row is negative or not below R.
+        IndexError: a row is negative or not below R; nothing was changed.
     """
-    if len(sorted_N) and not 0 <= int(sorted_N[0]) <= int(sorted_N[-1]) < len(state[-1]):
-        raise IndexError(
-            f"Rows {int(sorted_N[0])} to {int(sorted_N[-1])} are not all of the table's {len(state[-1])}."
-        )
-    shape = len(sorted_N), grad_ND.shape[1], PADDING_ROW
-    call(optimizer, *shape, *(float(rate) for rate in rates), sorted_N, order_N, grad_ND, *state)
+    shape = len(rows_N), grad_ND.shape[1], len(state[-1]), PADDING_ROW
+    call(optimizer, *shape, *(float(rate) for rate in rates), rows_N.contiguous(), grad_ND, *state)

@@ -11,9 +11,11 @@ import torch
 
 from models.architecture import Architecture
 from models.batch import Batch
+from models.lazy_adam import LazyAdam
 from models.line import Line
 from models.pairs import Pairs, Share, Shares
 from models.ple import PLE
+from models.row_optimizer import RowOptimizer
 from models.row_wise_adagrad import RowWiseAdagrad
 
 pytestmark = pytest.mark.usefixtures("use_kernels")
@@ -55,15 +57,15 @@ def test_every_architecture_is_as_near_to_float32_with_them_as_without(
     assert off(by_kernels) <= 1.3 * off(by_torch) + 0.005
 
 
-@pytest.mark.parametrize("optimizer", [None, RowWiseAdagrad])
+@pytest.mark.parametrize("optimizer", [LazyAdam, RowWiseAdagrad])
 def test_a_line_goes_on_without_them_from_where_it_was_with_them(
-    optimizer: type[RowWiseAdagrad] | None,
+    optimizer: type[RowOptimizer],
     make_line: Callable[..., Line],
     make_batch: Callable[..., Batch],
     use_kernels: Callable[[bool], None],
 ) -> None:
-    chosen = {} if optimizer is None else {"embedding_optimizer": optimizer}
-    line, other = (make_line(products=torch.bfloat16, seed=seed, **chosen) for seed in (1, 2))
+    chosen = {"embedding_optimizer": optimizer, "products": torch.bfloat16}
+    line, other = (make_line(seed=seed, **chosen) for seed in (1, 2))
     line.learn(make_batch(64, 0))
     other.restore(line.state())
     assert torch.equal(line.learn(make_batch(64, 1)), other.learn(make_batch(64, 1)))  # to the bit
@@ -93,3 +95,17 @@ def test_pairs_score_as_joined_rows_do(
     assert by_kernels.keys() == by_torch.keys()
     for name, score in by_kernels.items():
         np.testing.assert_allclose(score, by_torch[name], rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [LazyAdam, RowWiseAdagrad])
+def test_nothing_is_made_on_the_default_device(
+    optimizer: type[RowOptimizer], make_line: Callable[..., Line], make_batch: Callable[..., Batch]
+) -> None:
+    chosen = {"architecture": PLE, "embedding_optimizer": optimizer, "products": torch.bfloat16}
+    plain, watched = make_line(**chosen), make_line(**chosen)
+    batch = make_batch(16, 0)
+    with torch.device("meta"):
+        losses = watched.learn(batch)
+        joint = watched.predict(batch).joint_BJ
+    assert torch.equal(losses, plain.learn(batch))
+    assert torch.equal(joint, plain.predict(batch).joint_BJ)

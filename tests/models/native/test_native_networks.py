@@ -1,4 +1,4 @@
-"""Networks and mixtures by the kernels, against their equations with the rounding written out.
+"""Networks, gates and mixtures by the kernels, against their equations with the rounding written out.
 
 Numbers are small and whole, so that sums of float32 are exact in any order and nothing may differ.
 """
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.gates import Gate, weigh
 from models.mixture import mixtures
 from models.native.networks import NativeNetworks, outputs_of
 from models.relu_networks import relu_networks
@@ -204,3 +205,35 @@ def test_mixtures_and_their_gradients_are_those_written_out(
     )
     for one, other in zip(told, written, strict=True):
         assert torch.equal(one.double(), other)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    rows=ROWS,
+    width=WIDTH,
+    sizes=st.lists(st.one_of(st.integers(1, 9), st.just(17)), min_size=1, max_size=4),
+)
+@_examples
+def test_gates_and_their_gradients_are_those_written_out(
+    seed: int, rows: int, width: int, sizes: list[int]
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    gates = [Gate(width, size) for size in sizes]
+    for gate in gates:
+        gate.weight_EI.data = whole(draw, *gate.weight_EI.shape)
+    x = whole(draw, rows, width).bfloat16().requires_grad_()
+    grads = [torch.randn(size, rows, generator=draw) for size in sizes]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = weigh(gates, x)
+    told = torch.autograd.grad(found, [x, *(gate.weight_EI for gate in gates)], grads)
+    expected_x = torch.zeros(rows, width, dtype=torch.float64)
+    for gate, shares, grad, of_weight in zip(gates, found, grads, told[1:], strict=True):
+        weight = gate.weight_EI.detach().double()
+        expected = (weight @ x.detach().double().T).softmax(0)
+        torch.testing.assert_close(shares.double(), expected, rtol=1e-5, atol=1e-6)
+        of_logits = expected * (grad.double() - (expected * grad.double()).sum(0))
+        written = of_logits @ x.detach().double()
+        # gradients of logits are rounded to 8 bits
+        torch.testing.assert_close(of_weight.double(), written, rtol=0.01, atol=0.01 * rows**0.5)
+        expected_x += of_logits.T @ weight
+    torch.testing.assert_close(told[0].double(), expected_x, rtol=0.01, atol=0.03 * sum(sizes) ** 0.5)
