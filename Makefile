@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # by the number of their tests, one of a single long test would come last, and alone.
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow audit check setup clean
+.PHONY: demo test test-slow audit check setup kernels clean
 
 demo: $(READY)  ## run the shipped KuaiRand days and show what came out
 	@$(BIN)/funnelcast demo
@@ -39,5 +39,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+kernels: $(READY)  ## compile the kernels, an extra: faster steps where the processor has bfloat16; needs a C++ compiler
+	@$(BIN)/python -m models.native.build
+
 clean:  ## remove the environment and everything that a demo wrote
-	rm -rf $(VENV) $(AUDIT) warehouse
+	rm -rf $(VENV) $(AUDIT) warehouse models/native/build

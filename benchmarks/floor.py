@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from features.encode import Layout
 from models.batch import Batch
 from models.line import Line
-from models.lookup import FoldedLookup, Lookup, look_up
+from models.lookup import FoldedLookup, How, Lookup, look_up
 from models.machine import PRODUCTS, Products, prepare, products_dtype
 
 #: Rows, inner and outer width of the product that sets the rate: as tall as a batch, and wide.
@@ -157,7 +157,7 @@ def measure(
     line, turns = mine.line(name, layout, products=products), cycle(batches)
     dtype = torch.bfloat16 if products == "bfloat16" else torch.float32
     fields = len(planted.FIELDS)
-    found = look_up(line.embedding, batches[0], line.spec)
+    found = look_up(line.embedding, batches[0], How(folds=line.spec))
     read = found.rows.numel() / asked.batch
     # a changed vector is read and written once per batch; row-wise Adagrad keeps one number beside it
     touched = {"learn": read + 2 * distinct, "score": read}

@@ -137,21 +137,29 @@ class Encoder:
                 key = "id_text" if part["id_int"].null_count() else "id_int"
                 self._ids[vocabulary] = IdLookup(part[key], part["row"])
 
-    def encode(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
-        """Arrays ``rows`` (B, F) int64, ``bag_rows`` (B, L) int64 and ``dense`` (B, D) float32.
+    def encode(self, frame: pl.DataFrame, *, dtype: type = np.int64) -> dict[str, np.ndarray]:
+        """Arrays ``rows`` (B, F), ``bag_rows`` (B, L) and ``dense`` (B, D) float32.
 
         Args:
             frame: a column per feature of the layout, in readable form.
+            dtype: of the rows; ``held_dtype`` where many are held.
         """
         height, layout = frame.height, self.layout
-        bags = [self._bag(frame[feature.name], _embedded(feature)) for feature in layout.bags]
+        bags: list[np.ndarray] = [
+            self._bag(frame[feature.name], _embedded(feature)).astype(dtype) for feature in layout.bags
+        ]
         singles = (self._single(frame, feature) for feature in layout.singles)
         dense = (column for f in layout.dense for column in _dense(frame[f.name], f))
         return {
-            "rows": _stack(singles, (height, len(layout.singles)), np.int64),
-            "bag_rows": np.concatenate([np.empty((height, 0), dtype=np.int64), *bags], axis=1),
+            "rows": _stack(singles, (height, len(layout.singles)), dtype),
+            "bag_rows": np.concatenate([np.empty((height, 0), dtype=dtype), *bags], axis=1),
             "dense": _stack(dense, (height, len(layout.dense_columns)), np.float32),
         }
+
+    @property
+    def held_dtype(self) -> type:
+        """The smallest dtype that has all rows of the table."""
+        return np.int32 if self.layout.num_rows <= np.iinfo(np.int32).max else np.int64
 
     def part(self, names: Collection[str]) -> Encoder:
         """For frames that have the features of these names alone, and what they are crossed with."""

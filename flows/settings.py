@@ -24,7 +24,8 @@ from features.errors import UsageError
 
 PREFIX = "FUNNELCAST_"
 FILE = "funnelcast.toml"
-_NOT_SETTINGS = {"CONFIG", "HOME"}  # where the file is; where a worker finds the project (prefect.yaml)
+#: Where the file is; where a worker finds the project (prefect.yaml); whether compiled kernels are used.
+_NOT_SETTINGS = {"CONFIG", "HOME", "KERNELS"}
 _LOGS = {"kuairand": "data/kuairand", "simulated": "simulated"}
 _AMOUNT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s{0,3}(?:([KMGT])(i?))?B", re.IGNORECASE | re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")

@@ -66,7 +66,7 @@ class LazyAdam(RowOptimizer):
             rates, state = (self.rate, *self.betas, self.epsilon), (self.steps_R, *wide)
             move_rows("lazy_adam", rows_N, grad_ND, rates=rates, state=state)
             return
-        rows_U, grad_UD = sum_per_row(rows_N, grad_ND)
+        rows_U, grad_UD = sum_per_row(rows_N, grad_ND.to(self.weight_RD.dtype))
         if len(rows_U) and rows_U[0] == PADDING_ROW:
             rows_U, grad_UD = rows_U[1:], grad_UD[1:]
         decay, decay_square = self.betas

@@ -26,8 +26,7 @@ from models.interaction.base import Interaction
 from models.interaction.concatenate import Concatenate
 from models.late.base import Late
 from models.lazy_adam import LazyAdam
-from models.lookup import Lookup, look_up
-from models.native.library import multiply
+from models.lookup import How, Lookup, look_up
 from models.network import Network
 from models.recalibrate import sample_logits
 from models.row_optimizer import RowOptimizer
@@ -70,9 +69,7 @@ class Line:
         self._average = {n: p.detach().clone() for n, p in network.named_parameters()} if averaging else {}
         self._steps = torch.zeros((), dtype=torch.int64)
         self._parameters = named_parameters({"network": network, "balancer": balancer})
-        plain = self.device.type != "cpu" or balancer.compares or network.spaces > 1
-        plain |= multiply(products, self.device)  # so fast that reading by vocabulary gains nothing
-        self._folds = None if plain else spec
+        self._how = How.of(network, spec, products, self.device, compared=balancer.compares)
 
     @classmethod
     def fresh(
@@ -184,7 +181,7 @@ class Line:
         self.spec.check(batch)
         batch = batch.to(self.device)
         labels = Labels(*batch.labels, batch.weight_B, self.steps, batch.reading)
-        found = look_up(self.embedding, batch, self._folds)
+        found = look_up(self.embedding, batch, self._how)
         found.vectors.requires_grad_()
         losses_K = self._losses(found, labels)
         told_K = losses_K.detach().cpu()
@@ -202,7 +199,7 @@ class Line:
         self._follow()
         if self.balancer.second_pass:
             with torch.no_grad():
-                self.balancer.after(self._losses(look_up(self.embedding, batch, self._folds), labels))
+                self.balancer.after(self._losses(look_up(self.embedding, batch, self._how), labels))
         return told_K
 
     def begin_day(self) -> None:
@@ -231,7 +228,7 @@ class Line:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
         batch = batch.to(self.device)
-        logits_BH = self._logits(look_up(self.embedding, batch, self._folds).read(), self._average)
+        logits_BH = self._logits(look_up(self.embedding, batch, self._how).read(), self._average)
         return self.objectives.predictions(logits_BH.cpu())
 
     def averaged(self) -> Network:

@@ -14,6 +14,8 @@ from torch import Tensor
 from models.batch import Batch, InputSpec
 from models.embedding import PackedEmbedding, Read
 from models.folded import Fold, Folded, Places
+from models.native.library import multiply
+from models.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +57,57 @@ class FoldedLookup(Lookup):
         return vectors_BFD, dense_BQ, bags, filled
 
 
-def look_up(embedding: PackedEmbedding, batch: Batch, folds: InputSpec | None) -> Lookup:
+@dataclass(frozen=True)
+class How:
+    """How a line looks up.
+
+    Attributes:
+        folds: layout of the batches; none where no field may be read by vocabulary.
+        dtype: of the vectors.
+    """
+
+    folds: InputSpec | None = None
+    dtype: torch.dtype = torch.float32
+
+    @classmethod
+    def of(
+        cls, network: Network, spec: InputSpec, products: torch.dtype, device: torch.device, *, compared: bool
+    ) -> How:
+        """The fastest way there.
+
+        With the compiled kernels first layers are so fast that reading by vocabulary gains nothing, and what
+        will be rounded is rounded when it is fetched.
+
+        Args:
+            network: that reads the vectors.
+            spec: layout of the batches.
+            products: dtype of its products.
+            device: of the line.
+            compared: gradients of the vectors are looked at position by position.
+        """
+        if compared or network.spaces > 1 or device.type != "cpu":
+            return cls()
+        if not multiply(products, device):
+            return cls(folds=spec)
+        return cls(dtype=products) if network.interaction.only_products and not spec.bag_lengths else cls()
+
+
+def look_up(embedding: PackedEmbedding, batch: Batch, how: How) -> Lookup:
     """Look up every position once, and every id of fields that are read by vocabulary.
 
     Args:
         embedding: the table.
         batch: the rows.
-        folds: layout of the batch; none where no field may be read by vocabulary.
+        how: the way.
 
     Raises:
         IndexError: a row is outside of the table, or of the vocabulary of its field.
     """
-    fold = Fold.of(folds, len(batch), embedding.weight_RD.shape[1]) if folds else None
+    fold = Fold.of(how.folds, len(batch), embedding.weight_RD.shape[1]) if how.folds else None
     if fold is None:
-        return Lookup(embedding, batch, *embedding.gather(batch.rows_BF, batch.bag_rows_BL))
+        return Lookup(embedding, batch, *embedding.gather(batch.rows_BF, batch.bag_rows_BL, how.dtype))
     places = Places(fold, batch.rows_BF)
     rest_BP = torch.cat((batch.rows_BF.index_select(1, fold.kept_K), batch.bag_rows_BL), dim=1)
     rows_N = torch.cat((places.looked_up(), rest_BP.flatten()))
-    vectors_ND = embedding.vectors(rows_N)
+    vectors_ND = embedding.vectors(rows_N, how.dtype)
     return FoldedLookup(embedding, batch, rows_N.unsqueeze(0), vectors_ND.unsqueeze(0), places)

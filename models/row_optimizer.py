@@ -25,7 +25,7 @@ class RowOptimizer(ABC):
 
         Args:
             rows_N: table row of each looked-up position, int64, with repeats.
-            grad_ND: gradient of the loss with respect to each looked-up vector.
+            grad_ND: gradient of the loss with respect to each looked-up vector, in the dtype of that.
         """
 
     @abstractmethod

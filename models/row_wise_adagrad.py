@@ -52,7 +52,7 @@ class RowWiseAdagrad(RowOptimizer):
             rates = self.rate, self.epsilon
             move_rows("row_wise_adagrad", rows_N, grad_ND, rates=rates, state=state)
             return
-        rows_U, grad_UD = sum_per_row(rows_N, grad_ND)
+        rows_U, grad_UD = sum_per_row(rows_N, grad_ND.to(self.weight_RD.dtype))
         if len(rows_U) and rows_U[0] == PADDING_ROW:
             rows_U, grad_UD = rows_U[1:], grad_UD[1:]
         sum_U = self.sum_R.index_select(0, rows_U).add_(grad_UD.square().mean(dim=1))

@@ -63,7 +63,7 @@ class RowWiseAdam(RowOptimizer):
         """
         objectives = self.square_RK.shape[1]
         grad_NKD = grad_ND.reshape(objectives, len(rows_N), self.weight_RD.shape[1]).transpose(0, 1)
-        rows_U, flat_UE = sum_per_row(rows_N, grad_NKD.flatten(1))
+        rows_U, flat_UE = sum_per_row(rows_N, grad_NKD.flatten(1).to(self.weight_RD.dtype))
         if len(rows_U) and rows_U[0] == PADDING_ROW:
             rows_U, flat_UE = rows_U[1:], flat_UE[1:]
         grad_UKD = flat_UE.view(len(rows_U), objectives, self.weight_RD.shape[1])

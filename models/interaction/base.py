@@ -7,6 +7,7 @@ Q quantities.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,8 +22,11 @@ class Interaction(nn.Module, ABC):
 
     Attributes:
         width: X, columns that the architecture will read.
+        only_products: all that becomes of the vectors is multiplied by a network, so that they may as well
+            be rounded when they are fetched.
     """
 
+    only_products: ClassVar[bool] = False
     width: int
 
     def __init__(self, entry: Entry) -> None:

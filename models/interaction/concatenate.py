@@ -5,6 +5,8 @@ Shapes: B rows, F fields, D numbers per vector, S embedding spaces, X columns of
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,8 @@ class Concatenate(Interaction):
         num_heads: H.
         generator: nothing is drawn.
     """
+
+    only_products: ClassVar[bool] = True
 
     def __init__(self, entry: Entry, num_heads: int, *, generator: torch.Generator) -> None:
         del num_heads, generator

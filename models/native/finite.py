@@ -11,7 +11,8 @@ from models.native.library import call
 
 
 def all_finite(known: Sequence[Tensor]) -> list[bool]:
-    """Whether all numbers of each tensor, float32 in one piece, are finite."""
+    """Whether all numbers of each tensor, float32 or bfloat16 in one piece, are finite."""
     found = torch.empty(len(known), dtype=torch.int64, device="cpu")
-    call("all_finite", len(known), [one.numel() for one in known], known, found)
+    narrow = [int(one.dtype == torch.bfloat16) for one in known]
+    call("all_finite", len(known), [one.numel() for one in known], narrow, known, found)
     return [bool(one) for one in found.tolist()]

@@ -25,6 +25,7 @@ FLAGS = (
 #: Set to ``off``, a process runs without them.
 SWITCH = "FUNNELCAST_KERNELS"
 
+_READ = (torch.float32, torch.bfloat16)
 #: What a kernel is told: numbers; tensors in one piece, by where they begin; and arrays of either.
 Told: TypeAlias = int | float | Tensor | Sequence[int] | Sequence[Tensor | None] | None
 
@@ -64,10 +65,8 @@ def multiply(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def read(*told: Tensor) -> bool:
-    """Whether the kernels can read these tensors of float32 as they lie."""
-    plain = all(
-        one.dtype == torch.float32 and one.device.type == "cpu" and one.is_contiguous() for one in told
-    )
+    """Whether the kernels can read these tensors, of float32 or bfloat16, as they lie."""
+    plain = all(one.dtype in _READ and one.device.type == "cpu" and one.is_contiguous() for one in told)
     return plain and kernels() is not None
 
 

@@ -2,6 +2,7 @@
 #include "products.h"
 
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 namespace funnelcast {
@@ -9,8 +10,10 @@ namespace {
 
 constexpr int64_t AHEAD = 16;  // positions whose memory is asked for before it is their turn
 
-void fetch(const float* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += LANES) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+template <typename Number>
+void fetch(const Number* from, int64_t count) {
+  const char* bytes = reinterpret_cast<const char*>(from);
+  for (int64_t at = 0; at < count * static_cast<int64_t>(sizeof(Number)); at += 64) _mm_prefetch(bytes + at, _MM_HINT_T0);
 }
 
 // Numbers in ascending order by all bits from 32 on; of equal ones the order is kept. By digits of 11 bits.
@@ -30,18 +33,22 @@ void sort_high(uint64_t* keys, int64_t count, uint64_t most) {
   if (from != keys) std::memcpy(keys, from, count * sizeof(uint64_t));
 }
 
-// What a batch has for the table: a gradient for every position.
+__m512 read(const float* from, __mmask16 there) { return _mm512_maskz_loadu_ps(there, from); }
+__m512 read(const bf16* from, __mmask16 there) { return widened(_mm256_maskz_loadu_epi16(there, from)); }
+
+// What a batch has for the table: a gradient for every position, of float32 or bfloat16.
+template <typename Number>
 struct Gradients {
   int64_t count, width;
   int64_t table, still;  // its rows, of which one never moves
   const int64_t* rows;   // of the table, by position
-  const float* at;       // (count, width)
+  const Number* at;      // (count, width)
 };
 
 // `step(row, gradient)` for every row, with the sum of its gradients, added up in the order of the batch;
 // `fetch_row(row)` some positions ahead of it. False if a row is none of the table's; then nothing was done.
-template <typename FetchRow, typename Step>
-bool each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step) {
+template <typename Number, typename FetchRow, typename Step>
+bool each_row(const Gradients<Number>& all, const FetchRow& fetch_row, const Step& step) {
   Scratch<uint64_t> keys(all.count);  // row and position
   uint64_t most = 0;
   for (int64_t i = 0; i < all.count; ++i) {
@@ -64,9 +71,8 @@ bool each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step)
     if (row == all.still) continue;
     for (int64_t c = 0; c < all.width; c += LANES) {
       const __mmask16 there = first_of_16(all.width - c);
-      __m512 found = _mm512_maskz_loadu_ps(there, grad_of(i) + c);
-      for (int64_t same = i + 1; same < next; ++same)
-        found = _mm512_add_ps(found, _mm512_maskz_loadu_ps(there, grad_of(same) + c));
+      __m512 found = read(grad_of(i) + c, there);
+      for (int64_t same = i + 1; same < next; ++same) found = _mm512_add_ps(found, read(grad_of(same) + c, there));
       _mm512_store_ps(sum + c, found);
     }
     step(row, sum.get());
@@ -74,7 +80,8 @@ bool each_row(const Gradients& all, const FetchRow& fetch_row, const Step& step)
   return true;
 }
 
-bool adagrad(const Gradients& all, float rate, float epsilon, float* sums, float* weight) {
+template <typename Number>
+bool adagrad(const Gradients<Number>& all, float rate, float epsilon, float* sums, float* weight) {
   const int64_t width = all.width;
   const auto fetch_row = [&](int64_t row) {
     fetch(weight + row * width, width);
@@ -97,12 +104,13 @@ bool adagrad(const Gradients& all, float rate, float epsilon, float* sums, float
   });
 }
 
-bool adam(const Gradients& all, double rate, double decay, double decay_square, double epsilon, int32_t* steps,
+template <typename Number>
+bool adam(const Gradients<Number>& all, double rate, double decay, double decay_square, double epsilon, int32_t* steps,
           float* moments, float* squares, float* weight) {
   const int64_t width = all.width;
   const auto fetch_row = [&](int64_t row) {
     for (float* of_row : {moments, squares, weight}) fetch(of_row + row * width, width);
-    fetch(reinterpret_cast<const float*>(steps + row), 1);
+    fetch(steps + row, 1);
   };
   const auto set = [](double number) { return _mm512_set1_ps(static_cast<float>(number)); };
   return each_row(all, fetch_row, [&](int64_t row, const float* grad) {
@@ -130,23 +138,47 @@ bool adam(const Gradients& all, double rate, double decay, double decay_square, 
 
 extern "C" {
 
-// `rows` (count) and `grads` (count, width) of the batch; the other arrays are those of the optimisers in Python,
-// for `table` rows, fewer than 2^32, as is `count`. 2: a row is none of them.
-int row_wise_adagrad(int64_t count, int64_t width, int64_t table, int64_t still, double rate, double epsilon,
-                     const int64_t* rows, const float* grads, float* sums, float* weight) try {
-  const funnelcast::Gradients all{count, width, table, still, rows, grads};
-  return funnelcast::adagrad(all, static_cast<float>(rate), static_cast<float>(epsilon), sums, weight) ? 0 : 2;
+// `rows` (count) and `grads` (count, width) of the batch, bfloat16 if `narrow`; the other arrays are those of the
+// optimisers in Python, for `table` rows, fewer than 2^32, as is `count`. 2: a row is none of them.
+int row_wise_adagrad(int64_t count, int64_t width, int64_t table, int64_t still, int64_t narrow, double rate,
+                     double epsilon, const int64_t* rows, const void* grads, float* sums, float* weight) try {
+  const auto step = [&](const auto* at) {
+    return funnelcast::adagrad<std::decay_t<decltype(*at)>>({count, width, table, still, rows, at},
+                                                            static_cast<float>(rate), static_cast<float>(epsilon),
+                                                            sums, weight);
+  };
+  const bool done = narrow ? step(static_cast<const uint16_t*>(grads)) : step(static_cast<const float*>(grads));
+  return done ? 0 : 2;
 } catch (const std::bad_alloc&) {
   return 1;
 }
 
-int lazy_adam(int64_t count, int64_t width, int64_t table, int64_t still, double rate, double decay,
-              double decay_square, double epsilon, const int64_t* rows, const float* grads, int32_t* steps,
+int lazy_adam(int64_t count, int64_t width, int64_t table, int64_t still, int64_t narrow, double rate, double decay,
+              double decay_square, double epsilon, const int64_t* rows, const void* grads, int32_t* steps,
               float* moments, float* squares, float* weight) try {
-  const funnelcast::Gradients all{count, width, table, still, rows, grads};
-  return funnelcast::adam(all, rate, decay, decay_square, epsilon, steps, moments, squares, weight) ? 0 : 2;
+  const auto step = [&](const auto* at) {
+    return funnelcast::adam<std::decay_t<decltype(*at)>>({count, width, table, still, rows, at}, rate, decay,
+                                                         decay_square, epsilon, steps, moments, squares, weight);
+  };
+  const bool done = narrow ? step(static_cast<const uint16_t*>(grads)) : step(static_cast<const float*>(grads));
+  return done ? 0 : 2;
 } catch (const std::bad_alloc&) {
   return 1;
+}
+
+// Rows of the table (`table`, width), rounded to bfloat16. 2: a row is none of them.
+int gather(int64_t count, int64_t width, int64_t table, const int64_t* rows, const float* weight, uint16_t* to) {
+  using namespace funnelcast;
+  for (int64_t i = 0; i < count; ++i)
+    if (rows[i] < 0 || rows[i] >= table) return 2;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + AHEAD < count) fetch(weight + rows[i + AHEAD] * width, width);
+    for (int64_t c = 0; c < width; c += LANES) {
+      const __mmask16 there = first_of_16(width - c);
+      _mm256_mask_storeu_epi16(to + i * width + c, there, rounded(read(weight + rows[i] * width + c, there)));
+    }
+  }
+  return 0;
 }
 
 // bfloat16 as float32, of the first columns of every row; `row` is from one row to the next of what is read.

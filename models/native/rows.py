@@ -17,6 +17,21 @@ from models.native.library import call, multiply, read
 _MOST = 1 << 32
 
 
+def rounded_vectors(weight_RD: Tensor, rows_N: Tensor) -> Tensor:
+    """Rows of a table in bfloat16, shape (N, D).
+
+    Args:
+        weight_RD: the table, float32.
+        rows_N: which rows, int64.
+
+    Raises:
+        IndexError: a row is negative or not below R.
+    """
+    found = weight_RD.new_empty(len(rows_N), weight_RD.shape[1], dtype=torch.bfloat16)
+    call("gather", *found.shape, len(weight_RD), rows_N.contiguous(), weight_RD, found)
+    return found
+
+
 def widened(of_rows: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """The first columns of every row in this dtype, shape (..., columns).
 
@@ -36,7 +51,8 @@ def widened(of_rows: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
 
 def moves(grad_ND: Tensor, *of_rows: Tensor) -> bool:
     """Whether the kernels can move the rows of a table with these gradients, as they lie."""
-    return len(of_rows[-1]) < _MOST and len(grad_ND) < _MOST and read(grad_ND, *of_rows)
+    wide = all(one.dtype == torch.float32 for one in of_rows)
+    return wide and len(of_rows[-1]) < _MOST and len(grad_ND) < _MOST and read(grad_ND, *of_rows)
 
 
 def move_rows(
@@ -49,7 +65,7 @@ def move_rows(
     Args:
         optimizer: its kernel.
         rows_N: table row of each looked-up position, int64.
-        grad_ND: its gradient, float32.
+        grad_ND: its gradient, float32 or bfloat16.
         rates: settings of the optimiser, in the order of the kernel.
         state: what it knows of the rows, and last the table, likewise; changed in place.
 
@@ -57,4 +73,5 @@ def move_rows(
         IndexError: a row is negative or not below R; nothing was changed.
     """
     shape = len(rows_N), grad_ND.shape[1], len(state[-1]), PADDING_ROW
-    call(optimizer, *shape, *(float(rate) for rate in rates), rows_N.contiguous(), grad_ND, *state)
+    narrow = int(grad_ND.dtype == torch.bfloat16)
+    call(optimizer, *shape, narrow, *(float(rate) for rate in rates), rows_N.contiguous(), grad_ND, *state)

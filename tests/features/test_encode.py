@@ -151,6 +151,11 @@ def test_maps_grow_and_encode_as_dictionaries_do(
         for row in padded
     ]
     assert arrays["rows"].dtype == arrays["bag_rows"].dtype == np.int64
+    encoder = Encoder(LAYOUT, found)
+    held = encoder.encode(frame(asked), dtype=encoder.held_dtype)
+    assert held["rows"].dtype == held["bag_rows"].dtype == np.int32
+    for name, array in held.items():
+        np.testing.assert_array_equal(array, arrays[name])
     assert arrays["rows"].max(initial=0) < LAYOUT.num_rows
     for rows_B, (first, count) in zip(arrays["rows"].T, LAYOUT.ranges, strict=True):
         assert ((first <= rows_B) & (rows_B < first + count)).all()

@@ -113,8 +113,9 @@ def test_a_bad_variable_is_named(
     assert found in str(caught.value)
 
 
-def test_where_a_worker_finds_the_project_is_not_a_setting(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("variable", "value"), [("HOME", "/srv/funnelcast"), ("KERNELS", "off")])
+def test_what_others_read_is_not_a_setting(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    monkeypatch.setenv("FUNNELCAST_HOME", "/srv/funnelcast")
+    monkeypatch.setenv(f"FUNNELCAST_{variable}", value)
     assert Settings.load().scenario == "kuairand"

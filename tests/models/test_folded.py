@@ -92,7 +92,7 @@ def line(funnel: Funnel, *, folds: bool, spec: InputSpec = SPEC, **changed: Any)
 
 def gradients(line: Line, batch: Batch) -> dict[str, Tensor]:
     """Of every weight of the network, and of every row of the table that the batch reads."""
-    found = look_up(line.embedding, batch, line._folds)
+    found = look_up(line.embedding, batch, line._how)
     found.vectors.requires_grad_()
     losses_K = line._losses(found, Labels(*batch.labels, batch.weight_B, 0, None))
     losses_K.sum().backward()
@@ -140,7 +140,7 @@ def test_losses_and_gradients_of_every_architecture_are_those_of_plain_rows(
     torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
     spaces = both[0].network.spaces
     expected = Lookup if spaces > 1 else FoldedLookup
-    assert type(look_up(both[0].embedding, rows, both[0]._folds)) is expected
+    assert type(look_up(both[0].embedding, rows, both[0]._how)) is expected
     close(*(gradients(one, rows) for one in both))
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.embedding import PackedEmbedding
 from models.lazy_adam import LazyAdam
 from models.native.finite import all_finite
 from models.native.rows import widened
@@ -42,6 +43,7 @@ def adam(state: dict[str, np.ndarray], row: int, grad: np.ndarray, rate: float) 
     width=st.sampled_from((1, 3, 15, 16, 17, 48)),
     count=st.integers(0, 80),
     size=st.sampled_from((1e-4, 1.0, 30.0)),
+    dtype=st.sampled_from((torch.float32, torch.bfloat16)),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_move_as_their_equation_says_and_no_other_does(
@@ -51,6 +53,7 @@ def test_rows_move_as_their_equation_says_and_no_other_does(
     width: int,
     count: int,
     size: float,
+    dtype: torch.dtype,
 ) -> None:
     rng = np.random.default_rng(seed)
     first = rng.normal(size=(30, width)).astype(np.float32)
@@ -61,8 +64,9 @@ def test_rows_move_as_their_equation_says_and_no_other_does(
     seen = {0}
     for _ in range(4):
         rows = rng.integers(0, 20, count)
-        grads = (size * rng.normal(size=(count, width))).astype(np.float32)
-        moved.step(torch.from_numpy(rows), torch.from_numpy(grads))
+        told = torch.from_numpy(size * rng.normal(size=(count, width))).to(dtype)
+        moved.step(torch.from_numpy(rows), told)
+        grads = told.float().numpy()
         for row in set(rows.tolist()) - {0}:
             by_hand(state, row, grads[rows == row].astype(np.float64).sum(axis=0), 0.01)
             seen.add(row)
@@ -111,11 +115,27 @@ def test_rows_of_any_digit_are_sorted(rows: int, generator: torch.Generator) -> 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("size", [1, 16, 37, 200])
 def test_what_is_not_finite_is_found_wherever_it_is(bad: float, size: int) -> None:
-    plain = torch.full((size,), -3.4e38)
+    plain = torch.full((size,), -3.3e38)
     for place in range(size):
         worse = plain.clone()
         worse[place] = bad
-        assert all_finite([plain, worse, plain[:0], plain]) == [True, False, True, True]
+        for told in (plain, worse), (plain.bfloat16(), worse.bfloat16()):
+            assert all_finite([told[0], told[1], plain[:0], told[0]]) == [True, False, True, True]
+
+
+@pytest.mark.parametrize("width", [1, 16, 21])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_vectors_are_rounded_when_they_are_fetched(
+    width: int, count: int, generator: torch.Generator
+) -> None:
+    embedding = PackedEmbedding(30, width, generator=generator)
+    rows = torch.randint(0, 30, (count,), generator=generator)
+    found = embedding.vectors(rows, torch.bfloat16)
+    assert torch.equal(found, embedding.weight_RD[rows].bfloat16())
+    assert torch.equal(embedding.vectors(rows), embedding.weight_RD[rows])
+    for row in (-1, 30):
+        with pytest.raises(IndexError, match=f"Row {row} is not one of the table, which has 30 rows"):
+            embedding.vectors(torch.tensor([3, row]), torch.bfloat16)
 
 
 @pytest.mark.parametrize(("shape", "columns"), [((5, 3), 2), ((2, 7, 40), 33), ((1, 4, 16), 16), ((3, 8), 0)])
