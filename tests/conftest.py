@@ -6,6 +6,6 @@ import os
 
 # the same tests everywhere: kernels that somebody built are met by `tests/models/native` alone
 os.environ.setdefault("FUNNELCAST_KERNELS", "off")
-# as in every process that trains or scores (`models.machine`): with a second thread sums end in other digits, and
-# which tests share a process with those that ask for one changes with every new file
+# as in every process that trains or scores (`models.machine`): with a second thread sums end in other digits,
+# and which tests share a process with those that ask for one thread changes with every new file
 os.environ.setdefault("OMP_NUM_THREADS", "1")
