@@ -10,6 +10,7 @@ turns, on one thread; CPU microseconds a row are the least of all turns, the rat
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from features.scenarios.kuairand import SCENARIO
 from models.batch import Batch, InputSpec
 from models.folded import Fold
 from models.machine import PRODUCTS, prepare, products_dtype
+from models.native.library import SWITCH
 
 LAYOUTS: dict[str, Callable[[], Layout]] = {
     "kuairand": lambda: Layout.of(SCENARIO.features),
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--fields", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
     parser.add_argument("--turns", type=int, default=16)
     asked = parser.parse_args()
+    os.environ[SWITCH] = "off"  # torch is compared with torch
     prepare()
     cpu = torch.device("cpu")
     print("| fields, batch | by vocabulary | model | products | step | every position, µs | µs | ratio |")

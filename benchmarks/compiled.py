@@ -24,6 +24,7 @@ from models.batch import Batch
 from models.blocks import Networks
 from models.line import Line
 from models.machine import PRODUCTS, Products, prepare
+from models.native.library import SWITCH
 
 _BATCHES = 8
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--products", nargs="+", default=PRODUCTS, choices=PRODUCTS)
     parser.add_argument("--turns", type=int, default=16)
     asked = parser.parse_args()
+    os.environ[SWITCH] = "off"  # torch is compared with torch
     prepare()
     print("| model, batch | products | ours, µs a row | plain | compiled | compiling, CPU s |")
     print("|" + 6 * " --- |")

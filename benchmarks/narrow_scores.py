@@ -15,6 +15,7 @@ and once in bfloat16, which a processor without the instructions emulates, slowl
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +30,7 @@ from features.sides import Division
 from flows.stages.pairs import product_scores
 from models.batch import Batch
 from models.machine import prepare
+from models.native.library import SWITCH
 from models.train import train_one_pass
 
 BEST = 100
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500_000, help="that are learned before")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     asked = parser.parse_args()
+    os.environ[SWITCH] = "off"  # torch is compared with torch
     prepare()
     files = scoring.prepare(asked.folder, asked.users, asked.items, planted.BLOCK)
     train = planted.write(asked.folder / f"train-{asked.rows}.parquet", asked.rows, seed=1)
