@@ -8,7 +8,7 @@ measurement is a process of its own, with one thread; rounds alternate between t
 seconds of the process while it trains. On our side that includes reading Parquet, encoding and shuffling; the
 peers have their arrays in memory already. Peak memory is that of the whole process.
 
-Ours uses the compiled kernels if there are some (``make kernels``; ``FUNNELCAST_KERNELS=off`` leaves them out).
+Ours uses the compiled kernels (``make kernels``) if there are some, but with ``FUNNELCAST_KERNELS=off``.
 Without the peers (``throughput_peers.py`` says how to install them): ``--sides ours``.
 """
 

@@ -113,10 +113,11 @@ bool adam(const Gradients<Number>& all, double rate, double decay, double decay_
     fetch(steps + row, 1);
   };
   const auto set = [](double number) { return _mm512_set1_ps(static_cast<float>(number)); };
+  const float log_decay = static_cast<float>(std::log(decay)), log_square = static_cast<float>(std::log(decay_square));
   return each_row(all, fetch_row, [&](int64_t row, const float* grad) {
     // 1 - beta ** t, by expm1 because beta ** t is near 1 when a row is new
-    const double taken = ++steps[row], root = std::sqrt(-std::expm1(taken * std::log(decay_square)));
-    const __m512 step = set(rate * root / -std::expm1(taken * std::log(decay))), least = set(epsilon * root);
+    const float taken = static_cast<float>(++steps[row]), root = std::sqrt(-std::expm1(taken * log_square));
+    const __m512 step = set(rate * root / -std::expm1(taken * log_decay)), least = set(epsilon * root);
     for (int64_t c = 0; c < width; c += LANES) {
       const __mmask16 there = first_of_16(width - c);
       const int64_t at = row * width + c;
