@@ -9,7 +9,6 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable
 from functools import cache
 from typing import Literal, get_args
 
@@ -42,24 +41,11 @@ def prepare() -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Tell the allocator so."""
-    if (mallopt := _glibc("mallopt")) is not None:
+    """Tell the allocator of glibc so; others have no such parameters."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
         for parameter, value in _KEPT.items():
             mallopt(parameter, value)
-
-
-def give_back() -> None:
-    """Give what was freed so far back to the system: what a set-up needed, no step will.
-
-    Without it, an encoder of a million ids leaves 25 MiB behind, in pieces too small for a step's tensors.
-    """
-    if (trim := _glibc("malloc_trim")) is not None:
-        trim(0)
-
-
-def _glibc(name: str) -> Callable[..., object] | None:
-    """A function of glibc; other systems have none of the kind."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def default_device() -> torch.device:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.line import Line
-from models.machine import give_back
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,6 @@ def go_on(
     Returns:
         How far it is with one more pass over.
     """
-    give_back()
     if not done.taken:
         line.begin_day()
     for batch in batches:

@@ -149,29 +149,6 @@ def test_what_a_step_frees_is_kept_for_the_next_unless_the_user_says_otherwise(u
     assert pages > 1_000 if users else pages < 100
 
 
-_GIVEN_BACK = """
-import re, torch
-from pathlib import Path
-from models.machine import give_back, prepare
-prepare()
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) // 1024
-tensors = [torch.zeros(1 << 16) for _ in range(240)]  # 60 MiB
-tensors = tensors[::2]  # and half of them, piece by piece
-before = resident()
-give_back()
-print(before - resident())
-"""
-
-
-@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="another allocator than glibc's")
-def test_what_a_set_up_has_freed_is_given_back_in_pieces() -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", _GIVEN_BACK], capture_output=True, text=True, env=os.environ, check=True
-    )
-    assert int(told.stdout) > 20  # of 30 MiB
-
-
 def learned(line: Line, make_batch: Callable[..., Batch]) -> list[np.ndarray]:
     return [line.learn(make_batch(64, seed)).numpy() for seed in range(5)]
 
