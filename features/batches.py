@@ -129,7 +129,7 @@ def training_batches(
             chosen = shuffled[start : start + batch_rows]
             # half the time of ``array[chosen]``
             batch = {name: array.take(chosen, axis=0) for name, array in arrays.items()}
-            yield batch | {name: batch[name].astype(np.int64) for name in ("rows", "bag_rows")}
+            yield batch | {name: batch[name].astype(np.int64, copy=False) for name in ("rows", "bag_rows")}
         del arrays  # before the next window is read
 
 

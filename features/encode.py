@@ -145,9 +145,8 @@ class Encoder:
             dtype: of the rows; ``held_dtype`` where many are held.
         """
         height, layout = frame.height, self.layout
-        bags: list[np.ndarray] = [
-            self._bag(frame[feature.name], _embedded(feature)).astype(dtype) for feature in layout.bags
-        ]
+        found = (self._bag(frame[feature.name], _embedded(feature)) for feature in layout.bags)
+        bags: list[np.ndarray] = [bag.astype(dtype, copy=False) for bag in found]
         singles = (self._single(frame, feature) for feature in layout.singles)
         dense = (column for f in layout.dense for column in _dense(frame[f.name], f))
         return {

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from models.batch import PADDING_ROW, Batch
 from models.huge_pages import zero_table
-from models.native.library import multiply
+from models.native.library import multiply, read
 from models.native.rows import rounded_vectors
 
 #: What a network reads of a batch: the pooled vectors, the quantities, and by bag the vectors one by one and
@@ -97,7 +97,7 @@ class PackedEmbedding(nn.Module):
             IndexError: a row is negative or not below R.
         """
         try:
-            if multiply(dtype, self.weight_RD.device):
+            if multiply(dtype, self.weight_RD.device) and read(self.weight_RD):
                 return rounded_vectors(self.weight_RD, rows_N)
             # bags of one: a processor fetches their rows ahead, in 3/5 of the time of a plain gather
             return functional.embedding_bag(rows_N.unsqueeze(1), self.weight_RD, mode="sum").to(dtype)

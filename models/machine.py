@@ -19,10 +19,9 @@ PRODUCTS = get_args(Products)
 
 #: Parameters of ``mallopt`` with their values, and what a user sets them by. A step frees what the next one
 #: asks for again: kept, it needs no new pages, which take up to a tenth of a step. What lies free at the end
-#: of the heap is given back from 64 MiB on, a block at once from 32 MiB on. One heap for all threads: what
-#: the one that reads ahead has freed, a step can take.
-_KEPT = {-8: 1, -1: 64 << 20, -3: 32 << 20}  # M_ARENA_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-_USERS = ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+#: of the heap is given back from 64 MiB on, a block at once from 32 MiB on.
+_KEPT = {-1: 64 << 20, -3: 32 << 20}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+_USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 #: A product of 0.27 GFLOP, so some milliseconds, and how much less of them bfloat16 must take to be chosen.
 _SIDE, _TIMES, _CLEARLY = 512, 5, 1.2

@@ -30,7 +30,7 @@ def mixtures(weights: Sequence[Tensor], experts: Sequence[Tensor], selected: Sel
         experts: outputs of shape (B, O).
         selected: by gate, the places of its experts among them.
     """
-    if multiply(experts[0].dtype, experts[0].device):
+    if all(multiply(expert.dtype, expert.device) for expert in experts):
         wide = [weight_EB.float() for weight_EB in weights]
         return NativeMixtures.apply(selected, len(weights), *wide, *experts)  # type: ignore[no-any-return, no-untyped-call]
     narrow = [weight_EB.to(experts[0].dtype) for weight_EB in weights]

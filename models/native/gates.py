@@ -25,7 +25,13 @@ class NativeGates(torch.autograd.Function):
             ctx: of this call.
             x_BI: the input.
             weights: of every gate, shape (E, I) with its own E, float32.
+
+        Raises:
+            ValueError: a gate reads another width.
         """
+        if any(weight_EI.shape[1] != x_BI.shape[1] for weight_EI in weights):
+            shapes = [tuple(weight_EI.shape) for weight_EI in weights]
+            raise ValueError(f"Gates of shapes {shapes} cannot read an input of shape {tuple(x_BI.shape)}.")
         narrow_BI = x_BI.to(torch.bfloat16).contiguous()
         weights = tuple(weight_EI.contiguous() for weight_EI in weights)
         shares = tuple(weight_EI.new_empty(len(weight_EI), len(x_BI)) for weight_EI in weights)

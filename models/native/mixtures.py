@@ -32,9 +32,16 @@ class NativeMixtures(torch.autograd.Function):
             selected: by gate, the places of its experts.
             gates: how many they are.
             told: weights of every gate, (E, B) with its own E, then the experts, (B, O).
+
+        Raises:
+            ValueError: shapes that do not belong together, of which a kernel would read what is not there.
         """
         told = tuple(one.contiguous() for one in told)
         weights, experts = told[:gates], told[gates:]
+        rows, width = experts[0].shape
+        expected = [(len(places), rows) for places in selected] + [(rows, width)] * len(experts)
+        if (found := [tuple(one.shape) for one in told]) != expected:
+            raise ValueError(f"Gates and experts of shapes {found}, expected {expected}.")
         mixed = tuple(torch.empty_like(experts[0]) for _ in weights)
         call("mixtures_forward", *experts[0].shape, gates, *_places(selected), weights, experts, mixed)
         ctx.save_for_backward(*told)

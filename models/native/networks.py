@@ -6,6 +6,7 @@ Shapes: as there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,10 +35,14 @@ def outputs_of(
     """What the last layer hands on, or every layer, each of shape (S, B, O); no graph is made.
 
     The arguments are those of ``relu_networks``.
+
+    Raises:
+        ValueError: shapes that do not belong together, of which a kernel would read what is not there.
     """
     inputs = [x_BI.to(_NARROW).contiguous() for x_BI in inputs]
     weights, biases = [one.contiguous() for one in weights], [one.contiguous() for one in biases]
     rows, widths = len(inputs[0]), _widths(networks, inputs, weights)
+    _check(networks, inputs, weights, biases, widths)
     kept = [all_layers] * (len(weights) - 1) + [True]
     outputs = [
         inputs[0].new_empty(networks, rows, width) if keep else None
@@ -59,15 +64,7 @@ class NativeNetworks(torch.autograd.Function):
         networks: int,
         *told: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Outputs of all networks, each of shape (B, O).
-
-        Args:
-            ctx: of this call.
-            linear: leave ReLU out after the last layer.
-            groups: G.
-            networks: S.
-            told: G inputs, weights of the layers as ``Networks`` holds them, their biases.
-        """
+        """Outputs of all networks; the arguments are those of ``ReluNetworks`` behind its dtype."""
         inputs = [x_BI.to(_NARROW).contiguous() for x_BI in told[:groups]]
         parameters = [one.contiguous() for one in told[groups:]]
         depth = len(parameters) // 2
@@ -109,3 +106,21 @@ def _widths(networks: int, inputs: Sequence[Tensor], weights: Sequence[Tensor]) 
     """Of the input and of what every layer hands on."""
     first, *later = (weight.shape[2] for weight in weights)
     return [inputs[0].shape[1], first * len(inputs) // networks, *later]
+
+
+def _check(
+    networks: int,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    widths: Sequence[int],
+) -> None:
+    groups = len(inputs)
+    expected = [inputs[0].shape] * groups
+    for layer, (width, out) in enumerate(pairwise(widths)):
+        count, whole = (networks, out) if layer else (groups, out * networks // groups)
+        expected += [torch.Size((count, width, whole)), torch.Size((count, 1, whole))]
+    layers = (one for layer in zip(weights, biases, strict=True) for one in layer)
+    found = [one.shape for one in (*inputs, *layers)]
+    if found != expected:
+        raise ValueError(f"Networks of shapes {[*map(tuple, found)]}, expected {[*map(tuple, expected)]}.")

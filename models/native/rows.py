@@ -71,7 +71,11 @@ def move_rows(
 
     Raises:
         IndexError: a row is negative or not below R; nothing was changed.
+        ValueError: gradients of another number or width.
     """
+    expected = len(rows_N), state[-1].shape[1]
+    if grad_ND.shape != expected:
+        raise ValueError(f"Gradients of shape {tuple(grad_ND.shape)} for rows of shape {tuple(expected)}.")
     shape = len(rows_N), grad_ND.shape[1], len(state[-1]), PADDING_ROW
     narrow = int(grad_ND.dtype == torch.bfloat16)
     call(optimizer, *shape, narrow, *(float(rate) for rate in rates), rows_N.contiguous(), grad_ND, *state)

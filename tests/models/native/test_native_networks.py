@@ -237,3 +237,34 @@ def test_gates_and_their_gradients_are_those_written_out(
         torch.testing.assert_close(of_weight.double(), written, rtol=0.01, atol=0.01 * rows**0.5)
         expected_x += of_logits.T @ weight
     torch.testing.assert_close(told[0].double(), expected_x, rtol=0.01, atol=0.03 * sum(sizes) ** 0.5)
+
+
+@pytest.mark.parametrize("wrong", ["input", "second input", "weight", "later weight", "bias"])
+def test_shapes_that_do_not_belong_together_are_refused(wrong: str) -> None:
+    case = Case(1, 7, 5, (4, 3), 2, 1)
+    told = {
+        "input": (case.inputs, 0, torch.zeros(7, 6)),
+        "second input": (case.inputs, 1, torch.zeros(6, 5)),
+        "weight": (case.weights, 0, torch.zeros(2, 6, 4)),
+        "later weight": (case.weights, 1, torch.zeros(2, 5, 3)),
+        "bias": (case.biases, 1, torch.zeros(2, 1, 2)),
+    }
+    tensors, place, other = told[wrong]
+    tensors[place] = other.to(tensors[place].dtype)
+    with pytest.raises(ValueError, match="Networks of shapes"), torch.autocast("cpu", dtype=torch.bfloat16):
+        relu_networks(case.weights, case.biases, case.inputs, networks=2)
+
+
+def test_gates_and_mixtures_of_other_shapes_are_refused() -> None:
+    x = torch.zeros(7, 5).bfloat16()
+    with pytest.raises(ValueError, match="cannot read"), torch.autocast("cpu", dtype=torch.bfloat16):
+        weigh([Gate(5, 2), Gate(6, 2)], x)
+    for weight, other in ((torch.zeros(2, 7), x[:6]), (torch.zeros(3, 7), x), (torch.zeros(2, 6), x)):
+        with pytest.raises(ValueError, match="Gates and experts of shapes"):
+            mixtures([weight], [x, other], [(0, 1)])
+
+
+def test_experts_of_several_types_are_mixed_by_torch() -> None:
+    experts = [torch.ones(3, 2).bfloat16(), torch.full((3, 2), 2.0)]
+    (found,) = mixtures([torch.full((2, 3), 0.5)], experts, [(0, 1)])
+    assert torch.equal(found.float(), torch.full((3, 2), 1.5))

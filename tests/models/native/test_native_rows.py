@@ -103,6 +103,17 @@ def test_with_and_without_kernels_rows_move_alike(
     torch.testing.assert_close(found[0].state(), found[1].state(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", [RowWiseAdagrad, LazyAdam])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5), (2, 3)])
+def test_gradients_of_another_shape_are_refused(
+    optimizer: type[RowOptimizer], shape: tuple[int, int]
+) -> None:
+    moved = optimizer(torch.ones(12, 4), rate=0.1)
+    with pytest.raises(ValueError, match="Gradients of shape"):
+        moved.step(torch.tensor([3, 5]), torch.ones(shape))
+    assert torch.equal(moved.weight_RD, torch.ones(12, 4))
+
+
 @pytest.mark.parametrize("rows", [1 << 11, (1 << 22) + 3])
 def test_rows_of_any_digit_are_sorted(rows: int, generator: torch.Generator) -> None:
     moved = RowWiseAdagrad(torch.zeros(rows, 1), rate=1.0)
