@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from features import batches
-from features.parquet import ROW_GROUP
+from features.samples import ROW_GROUP
 
 CARDINALITIES = (
     *(500_000, 300_000, 200_000, 100_000, 60_000, 40_000, 30_000, 20_000, 10_000, 5_000),
@@ -111,7 +111,7 @@ def write(path: Path, rows: int, seed: int, first: int = 0, most_ids: int | None
     unfinished = path.with_suffix(".unfinished")
     folded = [] if most_ids is None else [pl.col(name) % most_ids for name in FIELDS]
     made = (block.lazy().with_columns(folded) for block in blocks(rows, seed, first))
-    # in the row groups of our own store
+    # in the row groups of our own samples
     groups = (group.to_arrow() for group in batches.blocks(made, ROW_GROUP))
     table = next(groups)
     with pq.ParquetWriter(unfinished, table.schema, compression="zstd", compression_level=1) as writer:

@@ -12,14 +12,16 @@ import polars as pl
 from features.encode import Encoder
 from features.funnel import Funnel, Objective
 from features.labels import newly_final
+from features.samples import ROW_GROUP
 from features.sampling.base import Propensity, Sampling
 from features.sampling.everything import Everything
 from features.scenario import Scenario
 
 _EVERYTHING = Everything()
-#: Rows that one scan covers. Whatever lies between a scan and its reader, Polars computes ahead of a slow one
-#: as far as the scan goes: a hundred thousand samples are some tens of MiB, a large day is several GiB.
-STRETCH = 131_072
+#: Rows that one scan covers, as many as a row group has. Whatever lies between a scan and its reader, Polars
+#: computes ahead of a slow one as far as the scan goes: a hundred thousand samples are some tens of MiB, a
+#: large day is several GiB.
+STRETCH = ROW_GROUP
 
 
 def fresh_rows(samples: pl.LazyFrame, scenario: Scenario, since: datetime, until: datetime) -> pl.LazyFrame:

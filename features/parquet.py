@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from features.errors import BadWarehouse
 from features.tables import Table
 
-ROW_GROUP = 131_072
 RECORD = b"funnelcast"
 
 Rows: TypeAlias = (
@@ -43,7 +42,7 @@ def pieces(rows: Rows, table: Table, where: str) -> Iterator[pa.Table]:
         conform(empty, table, where)  # before the sort and before the query runs
         if table.sort_by:
             frame = frame.sort(table.sort_by, maintain_order=True)
-        batches = frame.collect_batches(chunk_size=ROW_GROUP, maintain_order=True, engine="streaming")
+        batches = frame.collect_batches(chunk_size=table.row_group, maintain_order=True, engine="streaming")
         for batch in batches:
             yield conform(batch.to_arrow(), table, where)
         return
@@ -94,7 +93,7 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 class DataFile:
     """A Parquet file being written; rows may come in batches of any size.
 
-    Row groups are cut at exactly 131,072 rows whatever the batches, so that equal rows give equal
+    Row groups are cut at exactly ``table.row_group`` rows whatever the batches, so that equal rows give equal
     bytes. zstd 1 with byte-stream-split floats was the smallest and among the fastest of nine
     settings; a dictionary on floats costs 64 % more bytes and half the speed.
 
@@ -105,6 +104,7 @@ class DataFile:
     def __init__(self, path: Path, table: Table, record: str) -> None:
         self.rows = 0
         self._path, self._schema = path, table.schema.with_metadata({RECORD: record.encode()})
+        self._row_group = table.row_group
         self._waiting: list[pa.Table] = []
         floats, others = _leaves(table.schema)
         self._writer = pq.ParquetWriter(
@@ -135,14 +135,14 @@ class DataFile:
         if batch.num_rows:
             self._waiting.append(batch)
         waiting = sum(part.num_rows for part in self._waiting)
-        if waiting >= ROW_GROUP:
-            self._flush(waiting - waiting % ROW_GROUP)
+        if waiting >= self._row_group:
+            self._flush(waiting - waiting % self._row_group)
 
     def _flush(self, count: int) -> None:
         rows = pa.concat_tables(self._waiting)
-        for start in range(0, count, ROW_GROUP):
+        for start in range(0, count, self._row_group):
             # Only a group that lies across batches is copied.
-            group = rows.slice(start, min(ROW_GROUP, count - start)).combine_chunks()
+            group = rows.slice(start, min(self._row_group, count - start)).combine_chunks()
             self._writer.write_table(group.replace_schema_metadata(self._schema.metadata))
         self._waiting = [rows.slice(count)] if count < rows.num_rows else []
 

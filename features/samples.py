@@ -14,6 +14,10 @@ from features.on_demand import add_on_demand
 from features.scenario import Scenario
 from features.view import View
 
+#: Rows of a row group of samples: half of what other tables have, since training decodes one after the other
+#: beside its steps. Files are as large and as fast to scan (``benchmarks/RESULTS.md``).
+ROW_GROUP = 65_536
+
 
 def add_context(rows: pl.LazyFrame, scenario: Scenario) -> pl.LazyFrame:
     """Add the features of the request itself, from its keys and context columns."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 from features.aggregates import State
 from features.declared import once_each
 from features.funnel import Objective, ScoreColumn
+from features.samples import ROW_GROUP
 from features.scenario import TIMESTAMP, Rollup, Scenario, Source
 from features.snapshots import state_columns
 from features.tables import Table, arrow_schema
@@ -136,6 +137,7 @@ def samples(scenario: Scenario) -> Table:
         sort_by=("exposed_at", "impression_id"),
         description="Every impression with what was known of it and what happened next, one row each.",
         columns={**_comments(schema), **comments},
+        row_group=ROW_GROUP,
     )
 
 

@@ -11,6 +11,8 @@ from functools import cached_property, lru_cache
 import polars as pl
 import pyarrow as pa
 
+#: Rows of a row group where a table does not say.
+ROW_GROUP = 131_072
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}(/[a-z][a-z0-9_]{0,60})*")
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
@@ -70,6 +72,7 @@ class Table:
         sort_by: order of the rows in a shard; empty where the order carries no meaning.
         description: one sentence for the catalogue: the grain first.
         columns: comments of the columns for the catalogue: unit, meaning of null.
+        row_group: rows of a row group, which a reader decodes at once.
 
     Raises:
         ValueError: a declaration that contradicts itself or that Delta cannot hold.
@@ -81,6 +84,7 @@ class Table:
     sort_by: tuple[str, ...] = ()
     description: str = ""
     columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    row_group: int = ROW_GROUP
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -90,6 +94,8 @@ class Table:
             raise ValueError(
                 f"{self.name}: partitions are 'dt' and at most one more column, got {self.partition_by}."
             )
+        if self.row_group < 1:
+            raise ValueError(f"{self.name}: a row group needs a row, got row_group={self.row_group}.")
         names = self.schema.names
         if len(set(names)) != len(names) or set(names) & set(self.partition_by):
             raise ValueError(f"{self.name}: columns must be distinct and not partition columns, got {names}.")

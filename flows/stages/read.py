@@ -19,9 +19,9 @@ from features.engine import connect
 from features.errors import MissingLog, TooManyQuarantined
 from features.fingerprint import file_sha256, fingerprint
 from features.generation import Generation
-from features.parquet import ROW_GROUP
 from features.scenario import Source
 from features.schemas import events
+from features.tables import ROW_GROUP
 from features.validation.tables import contract
 from features.versions import without_comments
 from flows.house import House

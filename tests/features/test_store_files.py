@@ -6,6 +6,7 @@ import errno
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.batches import STRETCH
 from features.errors import BadWarehouse
 from features.fingerprint import file_sha256, fingerprint
 from features.lease import lease
-from features.parquet import ROW_GROUP, Rows
+from features.parquet import Rows
+from features.scenarios.shop import SCENARIO
+from features.schemas import samples, scores
 from features.store import Store
 from features.tables import Table
 
@@ -70,21 +74,34 @@ def batches(whole: pl.DataFrame, size: int) -> Iterator[pa.RecordBatch]:
 
 
 def test_equal_rows_are_equal_bytes_however_they_arrive(tmp_path: Path) -> None:
-    whole = frame(ROW_GROUP + 1_000)
+    row_group = 5_000
+    table = replace(TABLE, row_group=row_group)
+    whole = frame(2 * row_group + 1_000)
     arrivals: list[Rows] = [
         whole,
         whole.lazy(),
         whole.to_arrow(),
         batches(whole, 777),
         batches(whole, 1 << 20),
-        (part for part in whole.iter_slices(50_000)),
+        (part for part in whole.iter_slices(row_group)),
+        (part for part in whole.iter_slices(4_321)),
         whole.with_columns(pl.col("name").cast(pl.Categorical)),
         whole.select(reversed(whole.columns)),
     ]
-    digests = {file_sha256(write(tmp_path / str(n), rows)) for n, rows in enumerate(arrivals)}
+    digests = {file_sha256(write(tmp_path / str(n), rows, table)) for n, rows in enumerate(arrivals)}
     assert len(digests) == 1
-    file = pq.ParquetFile(write(tmp_path / "0", whole))
-    assert [file.metadata.row_group(n).num_rows for n in range(2)] == [ROW_GROUP, 1_000]
+    assert row_groups(write(tmp_path / "0", whole, table)) == [row_group, row_group, 1_000]
+
+
+def row_groups(path: Path) -> list[int]:
+    """Rows of every row group of a file."""
+    told = pq.read_metadata(path)
+    return [told.row_group(n).num_rows for n in range(told.num_row_groups)]
+
+
+def test_samples_have_smaller_row_groups_than_what_analysts_and_the_fusion_job_read() -> None:
+    assert (samples(SCENARIO).row_group, scores(SCENARIO).row_group) == (65_536, 131_072)
+    assert samples(SCENARIO).row_group == STRETCH  # a scan that decodes every row group once
 
 
 def test_polars_frames_are_sorted_and_streams_are_not(tmp_path: Path) -> None:
@@ -217,6 +234,7 @@ def test_a_workspace_in_use_by_its_lock_is_kept(tmp_path: Path) -> None:
         ({"columns": {"b": "?"}}, r"name \['b'\]"),
         ({"partition_by": ("line",)}, "partitions are 'dt'"),
         ({"partition_by": ("dt", "a/b")}, "partitions are 'dt'"),
+        ({"row_group": 0}, "a row group needs a row"),
     ],
 )
 def test_a_declaration_that_cannot_be_kept_is_refused(change: dict[str, object], fault: str) -> None:
