@@ -31,6 +31,7 @@ class FusionLevel(nn.Module):
         shared: experts of the shared unit; with 0 there is no such unit.
         same_input: all units read the same input, as they do in the first level.
         last: only the heads' units are read above.
+        expert_dropout: of the gates.
         generator: source of the initial weights.
     """
 
@@ -44,6 +45,7 @@ class FusionLevel(nn.Module):
         shared: int,
         same_input: bool,
         last: bool,
+        expert_dropout: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -57,7 +59,9 @@ class FusionLevel(nn.Module):
         fuses_shared = shared > 0 and not last
         if fuses_shared:
             self._add_native("native_1N", 1, shared, generator)
-        self.gates = nn.ModuleList(Gate(width, self.num_experts) for _ in range(num_heads + fuses_shared))
+        self.gates = nn.ModuleList(
+            Gate(width, self.num_experts, expert_dropout) for _ in range(num_heads + fuses_shared)
+        )
 
     def forward(self, units_GBD: Tensor) -> Tensor:
         """Outputs of the units that are read above, shape (U, B, O), of those of the level below."""
@@ -109,6 +113,7 @@ class AdaTT(Architecture):
         own: experts of each head in a level.
         shared: shared experts in a level, 0 or more.
         layers: hidden widths of a tower.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -124,6 +129,7 @@ class AdaTT(Architecture):
         own: int = 1,
         shared: int = 1,
         layers: tuple[int, ...] = (64,),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -142,6 +148,7 @@ class AdaTT(Architecture):
                 shared=shared,
                 same_input=depth == 0,
                 last=depth == len(levels) - 1,
+                expert_dropout=expert_dropout,
                 generator=generator,
             )
             for depth, (level, (before, _)) in enumerate(zip(levels, pairwise(widths), strict=True))

@@ -27,6 +27,7 @@ class CGC(PLE):
         own: experts of each objective.
         shared: experts that every gate selects.
         layers: hidden widths of a tower.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -42,8 +43,16 @@ class CGC(PLE):
         own: int = 1,
         shared: int = 1,
         layers: tuple[int, ...] = (64,),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__(
-            entry, heads, levels=(expert,), own=own, shared=shared, layers=layers, generator=generator
+            entry,
+            heads,
+            levels=(expert,),
+            own=own,
+            shared=shared,
+            layers=layers,
+            expert_dropout=expert_dropout,
+            generator=generator,
         )

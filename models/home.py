@@ -8,6 +8,7 @@ width of the upper one, P low-rank parts of a feature gate, R rank of a part, W 
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 
 import torch
@@ -158,6 +159,7 @@ class HoME(Architecture):
         layers: hidden widths of a tower.
         gate_parts: P.
         gate_rank: R. The paper has the width of the input divided by P, which can cost more than the experts.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -177,6 +179,7 @@ class HoME(Architecture):
         layers: tuple[int, ...] = (64,),
         gate_parts: int = 2,
         gate_rank: int = 16,
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -204,12 +207,13 @@ class HoME(Architecture):
 
         self.meta = gated(entry.width, meta, num_groups + 1, same_input=True)
         self.meta_self = SelfGate(entry.width, num_groups + 1, experts, same_input=True)
-        self.group_gates = nn.ModuleList(Gate(entry.width, 2 * experts) for _ in range(num_groups))
-        self.all_gate = Gate(entry.width, (num_groups + 1) * experts)
+        gate = partial(Gate, dropout=expert_dropout)
+        self.group_gates = nn.ModuleList(gate(entry.width, 2 * experts) for _ in range(num_groups))
+        self.all_gate = gate(entry.width, (num_groups + 1) * experts)
         self.common = gated(meta[-1], expert, num_groups + 1, same_input=False)
         self.own = gated(meta[-1], expert, len(heads), same_input=self.one_group)
         self.own_self = SelfGate(meta[-1], len(heads), experts, same_input=self.one_group)
-        self.head_gates = nn.ModuleList(Gate(2 * meta[-1], 3 * experts) for _ in heads.parents)
+        self.head_gates = nn.ModuleList(gate(2 * meta[-1], 3 * experts) for _ in heads.parents)
         self.towers = ObjectiveTowers(expert[-1], len(heads), layers, same_input=False, generator=generator)
 
     def forward(self, inputs: Inputs) -> Tensor:

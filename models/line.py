@@ -123,19 +123,15 @@ class Line:
         if not 0 <= averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {averaging}.")
         objectives = Objectives(method, funnel, late)
+        draw = partial(generator, seed)
         network = Network(
-            spec,
-            objectives.heads,
-            dim=dim,
-            interaction=interaction,
-            architecture=architecture,
-            draw=partial(generator, seed),
+            spec, objectives.heads, dim=dim, interaction=interaction, architecture=architecture, draw=draw
         )
         embedding = PackedEmbedding(
             spec.num_rows,
             dim * network.spaces,
             bag_lengths=spec.bag_lengths,
-            generator=generator(seed, "embedding"),
+            generator=draw("embedding"),
         )
         # drawn on the processor, so that a line begins alike everywhere
         network, embedding = network.to(device), embedding.to(device)
@@ -179,6 +175,8 @@ class Line:
             NotFinite: a loss or gradient is NaN or infinite; nothing has been changed.
         """
         self.spec.check(batch)
+        if not self.network.training:  # then it may draw noise of its own, such as dropout
+            self.network.train()
         batch = batch.to(self.device)
         labels = Labels(*batch.labels, batch.weight_B, self.steps, batch.reading)
         found = look_up(self.embedding, batch, self._how)
@@ -227,12 +225,14 @@ class Line:
     def predict(self, batch: Batch) -> Predictions:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
+        self.network.eval()
         batch = batch.to(self.device)
         logits_BH = self._logits(look_up(self.embedding, batch, self._how).read(), self._average)
         return self.objectives.predictions(logits_BH.cpu())
 
     def averaged(self) -> Network:
         """The network that rows are scored with; a copy where weights are averaged."""
+        self.network.eval()
         if not self._average:
             return self.network
         (averaged := deepcopy(self.network)).load_state_dict(self._average)

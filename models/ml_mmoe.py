@@ -38,6 +38,7 @@ class MLMMoE(Architecture):
         levels: one tuple of expert layer widths per level, lowest level first.
         experts: E, in every level.
         layers: hidden widths of a tower.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -52,6 +53,7 @@ class MLMMoE(Architecture):
         levels: tuple[tuple[int, ...], ...] = ((256,), (128,)),
         experts: int = 4,
         layers: tuple[int, ...] = (64,),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -68,7 +70,8 @@ class MLMMoE(Architecture):
         # what reads a level: the experts of the next one, at last the heads
         readers = [*(experts for _ in later), len(heads)]
         self.gates = nn.ModuleList(
-            nn.ModuleList(Gate(entry.width, experts) for _ in range(count)) for count in readers
+            nn.ModuleList(Gate(entry.width, experts, expert_dropout) for _ in range(count))
+            for count in readers
         )
         self.towers = ObjectiveTowers(
             levels[-1][-1], len(heads), layers, same_input=False, generator=generator

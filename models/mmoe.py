@@ -5,7 +5,7 @@ Shapes: B rows, I width of what a gate reads, E experts, O expert output width, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -40,6 +40,7 @@ class MMoE(Architecture):
         layers: hidden widths of a tower.
         one_gate: one gate for all heads.
         gate: hidden widths of a gate; none makes it linear.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -56,6 +57,7 @@ class MMoE(Architecture):
         layers: tuple[int, ...] = (64,),
         one_gate: bool = False,
         gate: tuple[int, ...] = (),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -64,7 +66,8 @@ class MMoE(Architecture):
         self.experts = Networks(entry.width, expert, per_group=experts, generator=generator)
         gates = 1 if one_gate else len(heads)
         self.selectors = Networks(entry.width, gate, per_group=gates, generator=generator) if gate else None
-        self.gates = nn.ModuleList(Gate((entry.width, *gate)[-1], experts) for _ in range(gates))
+        read = (entry.width, *gate)[-1]
+        self.gates = nn.ModuleList(Gate(read, experts, expert_dropout) for _ in range(gates))
         self.towers = ObjectiveTowers(
             expert[-1], len(heads), layers, same_input=one_gate, generator=generator
         )
@@ -72,7 +75,7 @@ class MMoE(Architecture):
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, shape (B, H)."""
         if self.selectors is None:
-            (experts,), weights = read_alike([self.experts], cast(Iterable[Gate], self.gates), inputs.x_BX)
+            (experts,), weights = read_alike([self.experts], cast(Sequence[Gate], self.gates), inputs.x_BX)
         else:
             experts = self.experts.each(inputs.x_SBX)
             read = self.selectors.each(inputs.x_SBX)

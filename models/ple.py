@@ -32,6 +32,7 @@ class ExtractionLayer(nn.Module):
         shared: experts that every gate selects.
         same_input: all modules read the same input, as they do in the first level.
         last: leave out the shared gate, whose output no level would read.
+        expert_dropout: of the gates.
         generator: source of the initial weights.
     """
 
@@ -45,6 +46,7 @@ class ExtractionLayer(nn.Module):
         shared: int,
         same_input: bool,
         last: bool,
+        expert_dropout: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -52,8 +54,10 @@ class ExtractionLayer(nn.Module):
         self.num_own = own
         self.own_experts = Networks(width, layers, groups=groups, per_group=per_group, generator=generator)
         self.shared_experts = Networks(width, layers, per_group=shared, generator=generator)
-        self.own_gates = nn.ModuleList(Gate(width, own + shared) for _ in range(num_objectives))
-        self.shared_gate = None if last else Gate(width, num_objectives * own + shared)
+        self.own_gates = nn.ModuleList(
+            Gate(width, own + shared, expert_dropout) for _ in range(num_objectives)
+        )
+        self.shared_gate = None if last else Gate(width, num_objectives * own + shared, expert_dropout)
 
     def forward(
         self, own: Tensor | Sequence[Tensor], shared_BD: Tensor
@@ -108,6 +112,7 @@ class PLE(Architecture):
         own: experts of each objective in a level.
         shared: shared experts in a level.
         layers: hidden widths of a tower.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -123,6 +128,7 @@ class PLE(Architecture):
         own: int = 1,
         shared: int = 1,
         layers: tuple[int, ...] = (64,),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -141,6 +147,7 @@ class PLE(Architecture):
                 shared=shared,
                 same_input=depth == 0,
                 last=depth == len(levels) - 1,
+                expert_dropout=expert_dropout,
                 generator=generator,
             )
             for depth, (level, (before, _)) in enumerate(zip(levels, pairwise(widths), strict=True))

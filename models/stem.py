@@ -37,6 +37,7 @@ class STEM(Architecture):
         shared: experts that all heads teach.
         expert: widths of an expert.
         layers: hidden widths of a tower.
+        expert_dropout: probability that a gate passes over an expert in a row that it learns, see ``Gate``.
         generator: source of the initial weights.
 
     Raises:
@@ -52,6 +53,7 @@ class STEM(Architecture):
         shared: int = 1,
         expert: tuple[int, ...] = (256, 128),
         layers: tuple[int, ...] = (64,),
+        expert_dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -62,7 +64,9 @@ class STEM(Architecture):
             entry.width, expert, groups=len(heads), per_group=own, generator=generator
         )
         self.shared_experts = Networks(entry.width, expert, per_group=shared, generator=generator)
-        self.gates = nn.ModuleList(Gate(entry.width, len(heads) * own + shared) for _ in range(len(heads)))
+        self.gates = nn.ModuleList(
+            Gate(entry.width, len(heads) * own + shared, expert_dropout) for _ in heads.parents
+        )
         self.towers = ObjectiveTowers(expert[-1], len(heads), layers, same_input=False, generator=generator)
 
     @staticmethod

@@ -24,7 +24,7 @@ BOUND = {"key": "a"}
 
 
 class Noisy(Towers):
-    """Towers whose logits are dropped out: the network draws from torch's own generator."""
+    """Towers whose logits are dropped out, at every call: the network draws from torch's own generator."""
 
     def forward(self, inputs: object) -> Tensor:
         """Logits, some of them 0."""

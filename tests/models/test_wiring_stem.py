@@ -150,7 +150,13 @@ def test_adatt_computes_the_papers_equations_and_teaches_what_they_say(
 
 def test_adatt_adds_an_only_expert_whatever_the_gate_says(generator: torch.Generator) -> None:
     level = FusionLevel(
-        5, K, (4,), own=1, shared=1, same_input=True, last=False, generator=generator
+        *(5, K, (4,)),
+        own=1,
+        shared=1,
+        same_input=True,
+        last=False,
+        expert_dropout=0.0,
+        generator=generator,
     ).double()
     own_HBO = level.own_experts(inputs().unsqueeze(0))
     shared_1BO = level.shared_experts(inputs().unsqueeze(0))
