@@ -102,7 +102,8 @@ class PLE(Architecture):
 
     Equation: ``g_kj = w_kj(g_k,j-1) S_kj``, ``logit_k = tower_k(g_kN)``.
     Source: Tang et al., Progressive Layered Extraction, RecSys 2020, equations 1-7 and Figures 4-5.
-    Use: where objectives both help and disturb each other.
+    Use: where objectives both help and disturb each other; with ``expert_dropout`` (0.1 to 0.3) where a gate
+    settles on one expert.
     Cost: levels times (K own + shared) experts.
 
     Args:
