@@ -69,7 +69,7 @@ LARGER: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"layers": layers}
         for layers in (
             *((512, 128), (256, 128, 64), (512, 256, 64)),
-            *((256, 256), (512, 256), (768, 128), (1024, 128)),
+            *((256, 256), (512, 256), (768, 128), (1024, 128), (640, 256)),
         )
     ),
     "SharedBottom": ({"bottom": (256,)}, {"bottom": (256, 128)}),
@@ -77,6 +77,7 @@ LARGER: dict[str, tuple[Mapping[str, Any], ...]] = {
     "PLE": (
         *({"levels": levels} for levels in (((128,),), ((64,), (64,)), ((256,),), ((128,), (128,)))),
         *({"levels": s, "layers": (128,)} for s in (((256,),), ((128,), (128,)), ((512,),))),
+        {"levels": ((512,),), "layers": (128,), "expert_dropout": 0.3},
     ),
     "AITM": ({"layers": (128, 64)}, {"layers": (128, 64, 32)}),
 }
