@@ -120,7 +120,7 @@ CHOSEN: dict[tuple[str, str], dict[str, tuple[Setting, ...]]] = {
     },
     ("A", "education"): {
         "SingleTask": (
-            Setting(4e-3, sizes={"layers": (768, 128)}),
+            Setting(4e-3, sizes={"layers": (640, 256)}),
             Setting(4e-3, sizes={"layers": (512, 256)}),
         ),
         "SharedBottom": (
