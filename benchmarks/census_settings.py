@@ -1,7 +1,7 @@
 """Sizes and training of our networks on Census-Income: what is tried on validation rows, and what was chosen.
 
 ``python benchmarks/census.py --split A --tune`` prints the trials (``tune`` there). Every network has as
-many (PLE and single-task, which are held against each other, ten more on A): two step sizes, each
+many (PLE and single-task, which are held against each other, twelve more on A): two step sizes, each
 as all have it and in ways more that who uses such a network would try. Networks of several objectives try
 smaller weights of the easy one, never married, which otherwise shapes half of what is shared. One network for
 each objective has nothing to weigh, but no peer either whose width it must have: it tries twice the width,
