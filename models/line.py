@@ -225,7 +225,8 @@ class Line:
     def predict(self, batch: Batch) -> Predictions:
         """Score rows: probabilities of the binary objectives, and the expected values of the others."""
         self.spec.check(batch)
-        self.network.eval()
+        if self.network.training:
+            self.network.eval()
         batch = batch.to(self.device)
         logits_BH = self._logits(look_up(self.embedding, batch, self._how).read(), self._average)
         return self.objectives.predictions(logits_BH.cpu())
