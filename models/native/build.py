@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.native.library import FLAGS, SWITCH, built, kernels, pays, sources
 
 
-def build(to: Path) -> None:
+def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
     """Compile the kernels into this file; who looks for it meanwhile finds none or all of it.
+
+    Args:
+        to: the library.
+        flags: what the compiler is told besides the sources.
 
     Raises:
         FileNotFoundError: there is no compiler.
@@ -23,7 +28,7 @@ def build(to: Path) -> None:
     to.parent.mkdir(exist_ok=True)
     made = to.with_suffix(f".{os.getpid()}")
     try:
-        subprocess.run([os.environ.get("CXX", "c++"), *FLAGS, "-o", made, *sources()], check=True)
+        subprocess.run([os.environ.get("CXX", "c++"), *flags, "-o", made, *sources()], check=True)
         made.replace(to)
     finally:
         made.unlink(missing_ok=True)
