@@ -38,12 +38,15 @@ import polars as pl
 import throughput_data as planted
 from peak import peak_mib
 
-from features.candidates import Product, from_log
+from features.candidate_log import from_log
+from features.candidates import Product
 from features.encode import Encoder, Layout
+from features.engine import Limits
 from features.parquet import DataFile, pieces
 from features.scenario import Scenario
 from features.schemas import scores
 from features.sides import Division
+from features.tables import ROW_GROUP
 from features.view import Attributes, View
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
 from models import machine
@@ -91,7 +94,7 @@ def prepare(folder: Path, users: int, items: int, rows: int) -> dict[str, Path]:
             frame = pl.concat(planted.blocks(whole, 1, first)).head(count).select(_OF[side])
             frame.with_row_index(f"{side}_id").with_columns(
                 pl.col(f"{side}_id").cast(pl.Int64)
-            ).write_parquet(path)
+            ).write_parquet(path, row_group_size=ROW_GROUP)
         found[side] = path
     found["listed"] = folder / f"listed-{users}-{items}.parquet"
     if not found["listed"].exists():
@@ -136,14 +139,14 @@ def _scored(
         *(nothing.alias(column.calibrated) for column in shop.funnel.probabilities),
     )
     snapshots: dict[str, pl.LazyFrame | None] = {
-        side: pl.read_parquet(files[side]).lazy() for side in ("user", "item")
+        side: pl.scan_parquet(files[side]) for side in ("user", "item")
     }
     if way == "joined":
         blocks = _joined(line, encoder, files["joined"])
     elif way == "listed":
-        blocks = listed_scores(
-            line, encoder, from_log(pl.scan_parquet(files["listed"]), shop, snapshots, BLOCK), None
-        )
+        limits = Limits(memory="1GB", threads=1, scratch=files["listed"].parent)
+        listed = from_log([files["listed"]], shop, snapshots, limits, BLOCK)
+        blocks = listed_scores(line, encoder, listed, None)
     else:
         division = Division.of(shop, user=["user_id"], item=["item_id"])
         sides = [

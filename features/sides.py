@@ -19,6 +19,7 @@ from features.view import Feature, View
 
 SideName = Literal["user", "item", "pair"]
 T = TypeVar("T")
+Snapshots = Mapping[str, pl.LazyFrame | None]
 SIDES: tuple[SideName, ...] = ("user", "item", "pair")
 
 
@@ -76,9 +77,7 @@ class Division:
         read += [column for feature in crosses for column in (feature.name, *_crossed_with(feature))]
         return cls(_by_side(context), _by_side(views), _by_side(on_demand), encoded, frozenset(read))
 
-    def complete(
-        self, side: SideName, rows: pl.LazyFrame, snapshots: Mapping[str, pl.LazyFrame | None]
-    ) -> pl.LazyFrame:
+    def complete(self, side: SideName, rows: pl.LazyFrame, snapshots: Snapshots) -> pl.LazyFrame:
         """Add the features of one side, as a sample of these rows would have them.
 
         Args:
@@ -88,6 +87,19 @@ class Division:
         """
         read = rows.with_columns(f.expr.cast(f.dtype).alias(f.name) for f in self.context[side])
         return add_on_demand(join_views(read, self.views[side], snapshots), self.on_demand[side])
+
+    def near(self, users: pl.Series, snapshots: Snapshots) -> Snapshots:
+        """The same of all views, but for users between the least and the greatest of these.
+
+        Snapshots are ordered by their keys, so that of a few users who follow each other a few row groups are
+        read; without it every block of them reads all of every view.
+        """
+        between = pl.col("user_id").is_between(pl.lit(users.min()), pl.lit(users.max()))
+        cut = {view.name for own in self.views.values() for view in own if "user_id" in view.keys}
+        return {
+            name: snapshot.filter(between) if snapshot is not None and name in cut else snapshot
+            for name, snapshot in snapshots.items()
+        }
 
     def features(self, side: SideName) -> tuple[str, ...]:
         """Names of the features that are encoded on a side."""

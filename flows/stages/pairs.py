@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from features.candidates import Listed, Product
+from features.candidate_log import Listed
+from features.candidates import Product
 from features.encode import Encoder, Layout
 from features.encodings import Dense
-from features.sides import SIDES, Division
+from features.sides import SIDES, Division, SideName
 from models.line import Line
 from models.pairs import Crossed, Pairs, Share, Shares
 
@@ -33,42 +35,57 @@ def product_scores(line: Line, encoder: Encoder, product: Product, top: int | No
     """
     if product.users.is_empty() or product.items.is_empty():
         return
-    scored = _Scored(line, encoder, product.division, product.users, product.items)
-    count = product.items.height
-    paired = bool(scored.shares.pair)
+    sides = _Sides(encoder, product.division)
+    users, items = sides.encode("user", product.users), sides.encode("item", product.items)
+    pairs = Pairs(line, sides.shares, items.rows)
+    count, paired = product.items.height, bool(sides.shares.pair)
     step = max(1, BLOCK // count) if top is None or paired else max(1, min(USERS, BLOCK // min(top, count)))
     for start in range(0, product.users.height, step):
-        users = range(start, min(start + step, product.users.height))
-        crossed = scored.crossed(product, users) if paired else None
+        some = range(start, min(start + step, product.users.height))
+        crossed = sides.crossed(product, some)
         if top is None:
-            scores = scored.pairs.grid(scored.user_rows(users), crossed)
+            scores = pairs.grid(users.cut(some), crossed)
             by_UI = torch.from_numpy(scores[RANKED_BY])
             place_UI = by_UI.sort(dim=1, descending=True, stable=True).indices.numpy()
             found = {name: np.take_along_axis(score_UI, place_UI, 1) for name, score_UI in scores.items()}
         else:
-            best = scored.pairs.top(scored.user_rows(users), top, by=RANKED_BY, crossed=crossed)
+            best = pairs.top(users.cut(some), top, by=RANKED_BY, crossed=crossed)
             place_UI = best.place_UN.numpy()
             found = {name: score_UN.numpy() for name, score_UN in best.scores.items()}
-        yield scored.frame(users, place_UI, found)
+        user_B, item_B = np.repeat(np.arange(some.start, some.stop), place_UI.shape[1]), place_UI.ravel()
+        yield pl.DataFrame(
+            {
+                "user_id": product.users["user_id"].gather(user_B),
+                "item_id": product.items["item_id"].gather(item_B),
+                "request_id": pl.repeat(None, len(item_B), dtype=pl.String(), eager=True),
+                **{name: score_UI.ravel() for name, score_UI in found.items()},
+                "user_rank": np.tile(np.arange(1, place_UI.shape[1] + 1, dtype=np.int32), len(some)),
+                "unknown_user": users.unknown[user_B],
+                "unknown_item": items.unknown[item_B],
+            }
+        )
 
 
-def listed_scores(
-    line: Line, encoder: Encoder, blocks: Iterable[Listed], top: int | None
-) -> Iterator[pl.DataFrame]:
+def listed_scores(line: Line, encoder: Encoder, listed: Listed, top: int | None) -> Iterator[pl.DataFrame]:
     """Scores of listed pairs, ordered by user, request and rank; the ``top`` of a request, if it is told."""
-    for block in blocks:
-        scored = _Scored(line, encoder, block.division, block.users, block.items)
+    sides = _Sides(encoder, listed.division)
+    items = sides.encode("item", listed.items)
+    for block in listed.blocks:
+        users = sides.encode("user", block.users)
         user_B, item_B = (block.pairs[f"{side}_place"].to_numpy() for side in ("user", "item"))
-        crossed = scored.encoders["pair"].encode(block.pairs) if scored.shares.pair else None
-        scores = scored.pairs.chosen(scored.users, user_B, item_B, crossed)
-        place_B, rank_B = _ranked(block.pairs, scores[RANKED_BY])
+        # a block may hold few of the items, and what is computed of an item is computed of all that are told
+        some_I, place_B = np.unique(item_B, return_inverse=True)
+        pairs = Pairs(line, sides.shares, {name: array[some_I] for name, array in items.rows.items()})
+        crossed = sides.encoders["pair"].encode(block.pairs) if sides.shares.pair else None
+        scores = pairs.chosen(users.rows, user_B, place_B, crossed)
+        order_B, rank_B = _ranked(block.pairs, scores[RANKED_BY])
         kept_B = slice(None) if top is None else rank_B <= top
-        place_B, rank_B = place_B[kept_B], rank_B[kept_B]
-        yield block.pairs.select("user_id", "item_id", "request_id")[place_B].with_columns(
-            *(pl.Series(name, score_B[place_B]) for name, score_B in scores.items()),
+        order_B, rank_B = order_B[kept_B], rank_B[kept_B]
+        yield block.pairs.select("user_id", "item_id", "request_id")[order_B].with_columns(
+            *(pl.Series(name, score_B[order_B]) for name, score_B in scores.items()),
             pl.Series("user_rank", rank_B),
-            pl.Series("unknown_user", scored.unknown["user"][user_B[place_B]]),
-            pl.Series("unknown_item", scored.unknown["item"][item_B[place_B]]),
+            pl.Series("unknown_user", users.unknown[user_B[order_B]]),
+            pl.Series("unknown_item", items.unknown[item_B[order_B]]),
         )
 
 
@@ -107,50 +124,38 @@ def shares(layout: Layout, division: Division) -> Shares:
     return Shares(own("user"), own("item"), own("pair"))
 
 
-class _Scored:
-    """Encoded users and items, and the line that scores their pairs."""
+@dataclass(frozen=True)
+class _Side:
+    """Encoded users or items, and which of them have no row of their own, (rows,) bool."""
 
-    def __init__(
-        self, line: Line, encoder: Encoder, division: Division, users: pl.DataFrame, items: pl.DataFrame
-    ) -> None:
+    rows: Arrays
+    unknown: np.ndarray[Any, Any]
+
+    def cut(self, some: range) -> Arrays:
+        """Encoded inputs of some."""
+        return {name: array[some.start : some.stop] for name, array in self.rows.items()}
+
+
+class _Sides:
+    """Encodes users, items and what only pairs of them say."""
+
+    def __init__(self, encoder: Encoder, division: Division) -> None:
         self.shares = shares(encoder.layout, division)
         self.encoders = {side: encoder.part(division.features(side)) for side in SIDES}
-        self.users, encoded_items = self.encoders["user"].encode(users), self.encoders["item"].encode(items)
+
+    def encode(self, side: SideName, frame: pl.DataFrame) -> _Side:
+        rows = self.encoders[side].encode(frame)
         # a line that does not read the ids has a row for none of them
-        self.unknown = {"user": np.ones(len(users), np.bool_), "item": np.ones(len(items), np.bool_)}
-        self.unknown |= self.encoders["user"].unknown_keys(self.users)
-        self.unknown |= self.encoders["item"].unknown_keys(encoded_items)
-        self.pairs = Pairs(line, self.shares, encoded_items)
-        self._user_id, self._item_id = users["user_id"], items["item_id"]
+        unknown = self.encoders[side].unknown_keys(rows).get(side, np.ones(frame.height, np.bool_))
+        return _Side(rows, unknown)
 
-    def user_rows(self, users: range) -> Arrays:
-        """Encoded inputs of some users."""
-        return {name: array[users.start : users.stop] for name, array in self.users.items()}
-
-    def crossed(self, product: Product, users: range) -> Crossed:
-        """Encodes what pairs of some of these users, counted from the first of them, say with items."""
+    def crossed(self, product: Product, users: range) -> Crossed | None:
+        """Encodes what pairs of some of these users, counted from the first, say with items, if anything."""
+        if not self.shares.pair:
+            return None
 
         def crossed(some: range, items: range) -> Arrays:
             shifted = range(users.start + some.start, users.start + some.stop)
             return self.encoders["pair"].encode(product.pairs(shifted, items))
 
         return crossed
-
-    def frame(
-        self, users: range, place_UI: np.ndarray[Any, Any], scores: Mapping[str, np.ndarray[Any, Any]]
-    ) -> pl.DataFrame:
-        """Ranked pairs of consecutive users, whose items are named by their places."""
-        rows, ranks = place_UI.shape
-        user_B = np.repeat(np.arange(users.start, users.stop), ranks)
-        item_B = place_UI.ravel()
-        return pl.DataFrame(
-            {
-                "user_id": self._user_id.gather(user_B),
-                "item_id": self._item_id.gather(item_B),
-                "request_id": pl.repeat(None, len(item_B), dtype=pl.String(), eager=True),
-                **{name: score_UI.ravel() for name, score_UI in scores.items()},
-                "user_rank": np.tile(np.arange(1, ranks + 1, dtype=np.int32), rows),
-                "unknown_user": self.unknown["user"][user_B],
-                "unknown_item": self.unknown["item"][item_B],
-            }
-        )

@@ -11,7 +11,8 @@ from datetime import date, timedelta
 import polars as pl
 
 from features.calendar import days_between
-from features.candidates import Listed, Product, from_log, from_rule
+from features.candidate_log import Listed, from_log
+from features.candidates import Product, from_rule
 from features.encode import Encoder
 from features.errors import MissingStage
 from features.fingerprint import fingerprint
@@ -40,6 +41,7 @@ from models.machine import prepare
 STAGE = "score"
 _CODE = (
     "features/candidates.py",
+    "features/candidate_log.py",
     "features/sides.py",
     "features/on_demand.py",
     "features/samples.py",
@@ -204,15 +206,16 @@ def _calibrated(house: House, calibrator: Calibrator | None, block: pl.DataFrame
     return [pl.Series(name, p) for name, p in calibrated(funnel, calibrator.curves, raw).items()]
 
 
-def _candidates(house: House, for_day: date) -> Product | Iterator[Listed]:
+def _candidates(house: House, for_day: date) -> Product | Listed:
     """Pairs with their features: from the candidates log if one was delivered, else by rule."""
     scenario, store = house.scenario, house.store
     snapshots: dict[str, pl.LazyFrame | None] = {
         view.name: known(house, view, for_day) for view in scenario.views
     }
     log = scenario.candidates_log
-    if log is not None and store.generation(events(log), for_day) is not None:
-        return from_log(store.scan(events(log), [for_day]), scenario, snapshots, BLOCK)
+    given = store.generation(events(log), for_day) if log is not None else None
+    if given is not None:
+        return from_log(given.files, scenario, snapshots, house.limits, BLOCK)
     impressions, clicks = (_recent(house, source, for_day) for source in _rule_sources(house))
     return from_rule(impressions, clicks, scenario, snapshots, for_day)
 

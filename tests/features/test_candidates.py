@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from candidate_rows import joined
+from candidate_rows import joined, joined_block, log_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import from_log, from_rule
+from features.candidates import from_rule
 from features.samples import add_context, join_views
 from features.scenario import CandidateRule
 from features.scenarios.shop import SCENARIO
@@ -114,21 +116,60 @@ def test_a_rule_without_a_number_takes_every_item_that_was_clicked() -> None:
 
 
 @pytest.mark.parametrize("block_rows", [1, 4, 5, 1_000])
-def test_a_candidates_log_comes_back_row_by_row_with_its_features(block_rows: int) -> None:
+def test_a_candidates_log_comes_back_row_by_row_with_its_features(block_rows: int, tmp_path: Path) -> None:
     pairs = [(f"r{user}{request}", user, item) for user in (3, 1, 2) for request in (1, 2) for item in "ba"]
     requested = pl.LazyFrame(
         [(request, user, item, "home", 1) for request, user, item in pairs],
         schema=["request_id", "user_id", "item_id", "surface", "position"],
         orient="row",
     )
-    blocks = list(from_log(requested, SHOP, SNAPSHOTS, block_rows))
-    together = pl.concat(map(joined, blocks))
+    log = log_of(requested, SHOP, SNAPSHOTS, tmp_path, block_rows)
+    blocks = list(log.blocks)
+    together = pl.concat(joined_block(block, log.items) for block in blocks)
     assert together.select("user_id", "request_id", "item_id").rows() == sorted(
         (user, request, item) for request, user, item in pairs
     )
     users = [set(block.pairs["user_id"]) for block in blocks]
     assert sum(map(len, users)) == len(set().union(*users)) == 3
+    assert len(blocks) == (2 if block_rows == 1_000 else 3)  # the last user waits for others of its own
     prices = {"a": 2.5, "b": 3.5}
     assert together["price"].to_list() == [prices[item] for item in together["item_id"]]
     assert set(together.filter(pl.col("user_id") == 3)["user_impression_count_3d"]) == {0}
     assert set(together["item_click_per_impression_3d"]) == {0.25}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.integers(-1, 6)),
+            st.one_of(st.none(), st.sampled_from(["", "r", "R", "\u00e9", "r\u00e9"])),
+            st.sampled_from(["a", "b", "c", "\u00c4"]),
+            st.integers(0, 3),
+        ),
+        max_size=25,
+    ),
+    st.integers(1, 30),
+)
+def test_a_candidates_log_is_a_sort_and_a_join_of_all_of_it(
+    rows: list[tuple[int | None, str | None, str, int]], block_rows: int
+) -> None:
+    """Against Polars, in one piece; nulls come first, texts in the order of their bytes, no row is lost."""
+    schema = {"user_id": pl.Int64, "request_id": pl.String, "item_id": pl.String, "position": pl.Int32}
+    keys = ["user_id", "request_id", "item_id"]
+    log = pl.LazyFrame(rows, schema=schema, orient="row").with_columns(surface=pl.lit("home"))
+    with TemporaryDirectory() as folder:
+        found = log_of(log, SHOP, SNAPSHOTS, Path(folder), block_rows)
+        blocks = list(found.blocks)
+    plain = join_views(add_context(log.sort(keys), SHOP), SHOP.views, SNAPSHOTS).collect()
+    if not rows:
+        assert (blocks, found.items.height) == ([], 0)
+        return
+    together = pl.concat(joined_block(block, found.items) for block in blocks)
+    assert together.select(keys).equals(plain.select(keys), null_equal=True)
+    order = [*keys, "position"]  # of equal pairs either may come first
+    assert together.select(plain.columns).sort(order).equals(plain.sort(order), null_equal=True)
+    members = [user for block in blocks for user in block.pairs["user_id"].unique()]
+    assert len(members) == len(set(members))
+    most = max(together["user_id"].value_counts()["count"])
+    assert all(block.pairs.height < block_rows + most for block in blocks)

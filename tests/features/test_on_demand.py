@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from candidate_rows import joined
+from candidate_rows import joined, log_of
 
-from features.candidates import from_log, from_rule
+from features.candidates import from_rule
 from features.encode import Layout
 from features.errors import UsageError
 from features.labels import attribute
@@ -89,7 +90,7 @@ def sampled(scenario: Scenario) -> pl.DataFrame:
     return made.collect().sort("impression_id")
 
 
-def scored(scenario: Scenario) -> pl.DataFrame:
+def scored(scenario: Scenario, folder: Path) -> pl.DataFrame:
     log = pl.LazyFrame(
         {
             "request_id": [str(n) for n in range(len(PAIRS))],
@@ -99,12 +100,11 @@ def scored(scenario: Scenario) -> pl.DataFrame:
             "position": list(range(1, len(PAIRS) + 1)),
         }
     )
-    found = from_log(log, scenario, SNAPSHOTS, 2)
-    return pl.concat(joined(block) for block in found).sort("request_id")
+    return joined(log_of(log, scenario, SNAPSHOTS, folder, 2)).sort("request_id")
 
 
-def test_samples_and_candidates_have_the_values_that_are_counted_by_hand() -> None:
-    for rows in (sampled(SCENARIO), scored(SCENARIO)):
+def test_samples_and_candidates_have_the_values_that_are_counted_by_hand(tmp_path: Path) -> None:
+    for rows in (sampled(SCENARIO), scored(SCENARIO, tmp_path)):
         assert rows["price_per_mean_paid"].to_list() == PER_PAID
         assert rows["is_last_clicked"].to_list() == IS_LAST
         assert (rows["price_per_mean_paid"].dtype, rows["is_last_clicked"].dtype) == (pl.Float64, pl.Int64)
@@ -128,12 +128,12 @@ def test_pairs_of_the_rule_have_them_too() -> None:
     assert told.rows() == [(1, "cup", 0.375), (1, "tea", 1.5), (2, "cup", None), (2, "tea", None)]
 
 
-def test_one_feature_reads_another_that_is_declared_before_it_and_the_request() -> None:
+def test_one_feature_reads_another_that_is_declared_before_it_and_the_request(tmp_path: Path) -> None:
     ratio, _ = SCENARIO.on_demand
     per_place = demand("per_place", pl.col("price_per_mean_paid") / pl.col("position"), default=-1.0)
     rounded = demand("rounded", pl.col("per_place").round(1).cast(pl.Int64), pl.Int64())
     scenario = declared(ratio, per_place, rounded)
-    for rows in (sampled(scenario), scored(scenario)):
+    for rows in (sampled(scenario), scored(scenario, tmp_path)):
         assert rows["per_place"].to_list() == [1.5, 0.1875, -1.0, -1.0, -1.0, -1.0]
         assert rows["rounded"].to_list() == [1, 0, -1, -1, -1, -1]
     with pytest.raises(UsageError, match=r"'per_place': reads 'price_per_mean_paid', which is no column"):
@@ -222,10 +222,10 @@ def test_the_hour_of_the_request_can_be_read_if_both_logs_bring_it_along() -> No
         PRICE.clip(0, 9).log1p(),
     ],
 )
-def test_a_value_of_a_row_is_the_same_whatever_rows_stand_around_it(expr: pl.Expr) -> None:
+def test_a_value_of_a_row_is_the_same_whatever_rows_stand_around_it(expr: pl.Expr, tmp_path: Path) -> None:
     """Every row alone, against all together."""
     scenario = declared(demand("own", expr))
-    rows = scored(scenario)
+    rows = scored(scenario, tmp_path)
     alone = [
         add_on_demand(row.drop("own").lazy(), scenario.on_demand).collect() for row in rows.iter_slices(1)
     ]

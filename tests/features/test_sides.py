@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import polars as pl
+import pytest
 
 from features.encode import Encoder, Layout
 from features.encodings import Hashed
@@ -91,3 +92,25 @@ def test_what_is_computed_and_encoded_by_side_is_what_joined_rows_have() -> None
                 arrays["dense"][list(rows[side]), place].tolist()
                 == whole["dense"][:, dense.index(name)].tolist()
             )
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "kept"),
+    [
+        ([1, 2, 3, 4, 5], [4, 2], [2, 3, 4]),
+        ([1, 2, 3], [None, 2], [2]),
+        ([1, 2, 3], [None], []),
+        (["B", "a", "b", "\u00e4"], ["a", "z"], ["a", "b"]),
+    ],
+)
+def test_near_some_users_a_view_of_users_has_those_between_them_and_any_other_view_all(
+    known: list[int | str], asked: list[int | str | None], kept: list[int | str]
+) -> None:
+    division = Division.of(SCENARIO, user=["user_id"], item=["item_id"])
+    of_users, of_items = pl.LazyFrame({"user_id": known}), pl.LazyFrame({"item_id": ["a"]})
+    told = {"user_activity": of_users, "item_profile": of_items, "user_value": None}
+    near = division.near(pl.Series(asked, dtype=of_users.collect_schema()["user_id"]), told)
+    assert near.keys() == told.keys()
+    assert near["user_activity"].collect()["user_id"].to_list() == kept
+    assert near["item_profile"] is of_items
+    assert near["user_value"] is None

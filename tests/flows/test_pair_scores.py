@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from candidate_rows import joined
+from candidate_rows import joined, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.candidates import Listed, Product, from_log
+from features.candidate_log import Listed
+from features.candidates import Product
 from features.encode import Encoder, Layout
 from features.encodings import Dense
 from features.id_maps import MAP_SCHEMA, empty_map
@@ -96,7 +97,7 @@ def product(users: int = len(USERS), items: int = len(ITEMS)) -> Product:
     return Product(division, {}, left, right)
 
 
-def listed(block_rows: int = 10) -> Iterator[Listed]:
+def listed(folder: Path, block_rows: int = 10) -> Listed:
     rng = np.random.default_rng(0)
     rows = [
         (user, f"r{request}", item, "home", int(rng.integers(1, 9)))
@@ -105,7 +106,7 @@ def listed(block_rows: int = 10) -> Iterator[Listed]:
         for item in rng.permutation(ITEMS)[: rng.integers(1, 8)]
     ]
     names = ["user_id", "request_id", "item_id", "surface", "position"]
-    return from_log(pl.LazyFrame(rows, schema=names, orient="row"), SHOP, {}, block_rows)
+    return log_of(pl.LazyFrame(rows, schema=names, orient="row"), SHOP, {}, folder, block_rows)
 
 
 def expected(line: Line, encoder: Encoder, rows: pl.DataFrame) -> pl.DataFrame:
@@ -143,10 +144,10 @@ def test_every_user_meets_every_item_in_the_order_of_a_full_sort(
 @pytest.mark.parametrize("top", [None, 2])
 @pytest.mark.parametrize("block_rows", [1, 10, 1000])
 def test_listed_pairs_are_ranked_by_request(
-    line: Line, encoder: Encoder, top: int | None, block_rows: int
+    line: Line, encoder: Encoder, top: int | None, block_rows: int, tmp_path: Path
 ) -> None:
-    found = pl.concat(listed_scores(line, encoder, listed(block_rows), top))
-    ranked = expected(line, encoder, pl.concat(map(joined, listed())))
+    found = pl.concat(listed_scores(line, encoder, listed(tmp_path, block_rows), top))
+    ranked = expected(line, encoder, joined(listed(tmp_path)))
     assert_same(found, ranked if top is None else ranked.filter(pl.col("user_rank") <= top))
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from candidate_rows import joined
+from candidate_rows import joined, log_of
 from polars.testing import assert_frame_equal
 from shop_logs import write_logs
 
-from features.candidates import from_log, from_rule
+from features.candidates import from_rule
 from features.on_demand import inputs
 from features.samples import join_views
 from features.scenario import Scenario
@@ -96,7 +96,7 @@ def walk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Walk(house, days)
 
 
-def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: Walk) -> None:
+def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: Walk, tmp_path: Path) -> None:
     context = [feature.name for feature in walk.scenario.context]
     names = list(dict.fromkeys([*context, *(f.name for one in walk.daily for f in one.features)]))
     on_demand = walk.on_demand(set(names))
@@ -104,8 +104,7 @@ def test_a_sample_has_the_features_that_scoring_joins_for_it_row_for_row(walk: W
     names += on_demand
     for day in walk.days:
         trained = walk.house.store.scan(samples(walk.scenario), [day]).collect()
-        blocks = from_log(walk.shown(day), walk.scenario, walk.snapshots(day), BLOCK)
-        served = pl.concat(map(joined, blocks))
+        served = joined(log_of(walk.shown(day), walk.scenario, walk.snapshots(day), tmp_path, BLOCK))
         assert trained.height == served.height > 1_000
         columns = [pl.col(name) for name in names]
         assert_frame_equal(
