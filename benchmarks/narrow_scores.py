@@ -24,9 +24,7 @@ import throughput_ours as mine
 import throughput_scoring as scoring
 import torch
 
-from features.candidates import Product
 from features.encode import Encoder, Layout
-from features.sides import Division
 from flows.stages.pairs import product_scores
 from models.batch import Batch
 from models.machine import prepare
@@ -42,18 +40,11 @@ def scored(model: str, files: dict[str, Path], train: Path) -> pl.DataFrame:
     encoder = Encoder(Layout.of(shop.features), mine.id_map())
     line = mine.line(model, encoder.layout)
     train_one_pass(line, map(Batch.from_numpy, mine.batches(train, encoder, 4096)))
-    snapshots: dict[str, pl.LazyFrame | None] = {
-        side: pl.read_parquet(files[side]).lazy() for side in ("user", "item")
-    }
-    division = Division.of(shop, user=["user_id"], item=["item_id"])
-    sides = [
-        division.complete(side, pl.scan_parquet(files[side]).select(f"{side}_id"), snapshots).collect()
-        for side in ("user", "item")
-    ]
+    product = scoring.product(shop, files)
     told = []
     for dtype in (torch.float32, torch.bfloat16):
         line.products = dtype
-        parts = product_scores(line, encoder, Product(division, snapshots, *sides), None)
+        parts = product_scores(line, encoder, product, None)
         told.append(pl.concat(part.select("user_id", "item_id", "pctcvr", "user_rank") for part in parts))
     return told[0].join(told[1], on=["user_id", "item_id"], suffix="_narrow", validate="1:1")
 

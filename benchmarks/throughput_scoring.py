@@ -38,6 +38,8 @@ import polars as pl
 import throughput_data as planted
 from peak import peak_mib
 
+from features.batches import blocks as read_blocks
+from features.batches import stretches
 from features.candidate_log import from_log
 from features.candidates import Product
 from features.encode import Encoder, Layout
@@ -138,30 +140,34 @@ def _scored(
         pl.lit(0).cast(pl.Datetime("us")).alias("features_as_of"),
         *(nothing.alias(column.calibrated) for column in shop.funnel.probabilities),
     )
-    snapshots: dict[str, pl.LazyFrame | None] = {
-        side: pl.scan_parquet(files[side]) for side in ("user", "item")
-    }
     if way == "joined":
         blocks = _joined(line, encoder, files["joined"])
     elif way == "listed":
         limits = Limits(memory="1GB", threads=1, scratch=files["listed"].parent)
-        listed = from_log([files["listed"]], shop, snapshots, limits, BLOCK)
+        listed = from_log([files["listed"]], shop, snapshots_of(files), limits, BLOCK)
         blocks = listed_scores(line, encoder, listed, None)
     else:
-        division = Division.of(shop, user=["user_id"], item=["item_id"])
-        sides = [
-            division.complete(side, pl.scan_parquet(files[side]).select(f"{side}_id"), snapshots).collect()
-            for side in ("user", "item")
-        ]
-        blocks = product_scores(
-            line, encoder, Product(division, snapshots, *sides), PER_USER if way == "top" else None
-        )
+        top = PER_USER if way == "top" else None
+        blocks = product_scores(line, encoder, product(shop, files), top)
     return (block.with_columns(*of_all).select(names) for block in blocks)
+
+
+def snapshots_of(files: dict[str, Path]) -> dict[str, pl.LazyFrame | None]:
+    """What is known of users and of items."""
+    return {side: pl.scan_parquet(files[side]) for side in _OF}
+
+
+def product(shop: Scenario, files: dict[str, Path]) -> Product:
+    """All users with all items."""
+    known = snapshots_of(files)
+    division = Division.of(shop, user=["user_id"], item=["item_id"])
+    users, items = (pl.scan_parquet(files[side]).select(f"{side}_id") for side in _OF)
+    return Product(division, known, users.collect(), division.complete("item", items, known).collect())
 
 
 def _joined(line: Line, encoder: Encoder, file: Path) -> Iterator[pl.DataFrame]:
     read = 0
-    for frame in pl.scan_parquet(file).collect_batches(chunk_size=BLOCK, maintain_order=True):
+    for frame in read_blocks(stretches(pl.scan_parquet(file)), BLOCK):
         arrays = encoder.encode(frame)
         row = pl.int_range(read, read + frame.height, eager=True)
         yield pl.DataFrame(

@@ -20,26 +20,30 @@ class Product:
     Attributes:
         division: which feature belongs to whom.
         snapshots: per view, the snapshot valid at the start of the scored day.
-        users: a row per user with its context and features, ordered by id.
+        members: a row per user with the columns that the division's users begin with, ordered by id.
         items: a row per item with its features, ordered by id.
     """
 
     division: Division
     snapshots: Snapshots
-    users: pl.DataFrame
+    members: pl.DataFrame
     items: pl.DataFrame
 
-    def pairs(self, users: range, items: range) -> pl.DataFrame:
-        """What pairs of these users and items say together, user by user, with what it follows from."""
-        sides = (("user_id", self.users, users), ("item_id", self.items, items))
+    def users(self, some: range) -> pl.DataFrame:
+        """A row for each of some users with its context and features; those of all may not fit memory."""
+        rows = self.members[some.start : some.stop]
+        near = self.division.near(rows["user_id"], self.snapshots)
+        return self.division.complete("user", rows.lazy(), near).collect()
+
+    def pairs(self, users: pl.DataFrame, items: range) -> pl.DataFrame:
+        """What pairs of users, as ``users`` gives them, and items say together, and what it follows from."""
+        sides = (("user_id", users), ("item_id", self.items[items.start : items.stop]))
         left, right = (
-            side[taken.start : taken.stop].select(
-                name for name in side.columns if name == key or name in self.division.needed
-            )
-            for key, side, taken in sides
+            side.lazy().select(n for n in side.columns if n == key or n in self.division.needed)
+            for key, side in sides
         )
-        pairs = left.lazy().join(right.lazy(), how="cross", maintain_order="left_right")
-        near = self.division.near(left["user_id"], self.snapshots)
+        pairs = left.join(right, how="cross", maintain_order="left_right")
+        near = self.division.near(users["user_id"], self.snapshots)
         return self.division.complete("pair", pairs, near).collect()
 
 
@@ -58,10 +62,7 @@ def from_rule(
     users, items = active_users(impressions, scenario, day), live_items(clicks, scenario, day)
     division = Division.of(scenario, user=users.collect_schema().names(), item=["item_id"])
     return Product(
-        division,
-        snapshots,
-        division.complete("user", users, snapshots).collect(),
-        division.complete("item", items, snapshots).collect(),
+        division, snapshots, users.collect(), division.complete("item", items, snapshots).collect()
     )
 
 

@@ -30,8 +30,9 @@ def joined(found: Product | Listed) -> pl.DataFrame:
     """Every pair with all that is known of it, on whichever side it is."""
     if isinstance(found, Listed):
         return pl.concat(joined_block(block, found.items) for block in found.blocks)
-    pairs = found.pairs(range(found.users.height), range(found.items.height))
-    for key, side in (("user_id", found.users), ("item_id", found.items)):
+    users = found.users(range(found.members.height))
+    pairs = found.pairs(users, range(found.items.height))
+    for key, side in (("user_id", users), ("item_id", found.items)):
         others = [name for name in side.columns if name == key or name not in pairs.columns]
         pairs = pairs.join(side.select(others), on=key, how="left", maintain_order="left")
     return pairs

@@ -25,6 +25,8 @@ BLOCK = 65_536
 #: Users whose best items are kept at a time: the first layers of all items are made anew for every block of
 #: them where items are too many to be held.
 USERS = 1024
+#: Users whose features are in memory at a time.
+READ = 65_536
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -33,37 +35,47 @@ def product_scores(line: Line, encoder: Encoder, product: Product, top: int | No
 
     Ranks go by falling ``pctcvr``, equal scores by item id.
     """
-    if product.users.is_empty() or product.items.is_empty():
+    count, members = product.items.height, product.members.height
+    if not count or not members:
         return
     sides = _Sides(encoder, product.division)
-    users, items = sides.encode("user", product.users), sides.encode("item", product.items)
+    items = sides.encode("item", product.items)
     pairs = Pairs(line, sides.shares, items.rows)
-    count, paired = product.items.height, bool(sides.shares.pair)
-    step = max(1, BLOCK // count) if top is None or paired else max(1, min(USERS, BLOCK // min(top, count)))
-    for start in range(0, product.users.height, step):
-        some = range(start, min(start + step, product.users.height))
-        crossed = sides.crossed(product, some)
-        if top is None:
-            scores = pairs.grid(users.cut(some), crossed)
-            by_UI = torch.from_numpy(scores[RANKED_BY])
-            place_UI = by_UI.sort(dim=1, descending=True, stable=True).indices.numpy()
-            found = {name: np.take_along_axis(score_UI, place_UI, 1) for name, score_UI in scores.items()}
-        else:
-            best = pairs.top(users.cut(some), top, by=RANKED_BY, crossed=crossed)
-            place_UI = best.place_UN.numpy()
-            found = {name: score_UN.numpy() for name, score_UN in best.scores.items()}
-        user_B, item_B = np.repeat(np.arange(some.start, some.stop), place_UI.shape[1]), place_UI.ravel()
-        yield pl.DataFrame(
-            {
-                "user_id": product.users["user_id"].gather(user_B),
-                "item_id": product.items["item_id"].gather(item_B),
-                "request_id": pl.repeat(None, len(item_B), dtype=pl.String(), eager=True),
-                **{name: score_UI.ravel() for name, score_UI in found.items()},
-                "user_rank": np.tile(np.arange(1, place_UI.shape[1] + 1, dtype=np.int32), len(some)),
-                "unknown_user": users.unknown[user_B],
-                "unknown_item": items.unknown[item_B],
-            }
-        )
+    step = max(1, BLOCK // count)
+    if top is not None and not sides.shares.pair:
+        step = max(1, min(USERS, BLOCK // min(top, count)))
+    for read in _cuts(range(members), READ):
+        frame = product.users(read)
+        users = sides.encode("user", frame)
+        for some in _cuts(range(len(read)), step):
+            own = frame[some.start : some.stop]
+            crossed = sides.crossed(product, own)
+            if top is None:
+                scores = pairs.grid(users.cut(some), crossed)
+                by_UI = torch.from_numpy(scores[RANKED_BY])
+                place_UI = by_UI.sort(dim=1, descending=True, stable=True).indices.numpy()
+                found = {name: np.take_along_axis(score_UI, place_UI, 1) for name, score_UI in scores.items()}
+            else:
+                best = pairs.top(users.cut(some), top, by=RANKED_BY, crossed=crossed)
+                place_UI = best.place_UN.numpy()
+                found = {name: score_UN.numpy() for name, score_UN in best.scores.items()}
+            user_B, item_B = np.repeat(np.arange(len(some)), place_UI.shape[1]), place_UI.ravel()
+            yield pl.DataFrame(
+                {
+                    "user_id": own["user_id"].gather(user_B),
+                    "item_id": product.items["item_id"].gather(item_B),
+                    "request_id": pl.repeat(None, len(item_B), dtype=pl.String(), eager=True),
+                    **{name: score_UI.ravel() for name, score_UI in found.items()},
+                    "user_rank": np.tile(np.arange(1, place_UI.shape[1] + 1, dtype=np.int32), len(some)),
+                    "unknown_user": users.unknown[some.start : some.stop][user_B],
+                    "unknown_item": items.unknown[item_B],
+                }
+            )
+
+
+def _cuts(whole: range, step: int) -> Iterator[range]:
+    """The same numbers, ``step`` at a time."""
+    return (whole[start : start + step] for start in range(0, len(whole), step))
 
 
 def listed_scores(line: Line, encoder: Encoder, listed: Listed, top: int | None) -> Iterator[pl.DataFrame]:
@@ -149,13 +161,12 @@ class _Sides:
         unknown = self.encoders[side].unknown_keys(rows).get(side, np.ones(frame.height, np.bool_))
         return _Side(rows, unknown)
 
-    def crossed(self, product: Product, users: range) -> Crossed | None:
-        """Encodes what pairs of some of these users, counted from the first, say with items, if anything."""
+    def crossed(self, product: Product, users: pl.DataFrame) -> Crossed | None:
+        """Encodes what pairs of some of these users and items say, if they say anything."""
         if not self.shares.pair:
             return None
 
         def crossed(some: range, items: range) -> Arrays:
-            shifted = range(users.start + some.start, users.start + some.stop)
-            return self.encoders["pair"].encode(product.pairs(shifted, items))
+            return self.encoders["pair"].encode(product.pairs(users[some.start : some.stop], items))
 
         return crossed

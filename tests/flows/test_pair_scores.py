@@ -89,12 +89,8 @@ def line(encoder: Encoder) -> Line:
 def product(users: int = len(USERS), items: int = len(ITEMS)) -> Product:
     division = Division.of(SHOP, user=["user_id", "surface", "position"], item=["item_id"])
     of_users = {"user_id": USERS[:users], "surface": ["home"] * users, "position": list(range(users))}
-    frames = pl.LazyFrame(of_users), pl.LazyFrame({"item_id": ITEMS[:items]})
-    left, right = (
-        division.complete(side, frame, {}).collect()
-        for side, frame in zip(("user", "item"), frames, strict=True)
-    )
-    return Product(division, {}, left, right)
+    right = division.complete("item", pl.LazyFrame({"item_id": ITEMS[:items]}), {}).collect()
+    return Product(division, {}, pl.DataFrame(of_users), right)
 
 
 def listed(folder: Path, block_rows: int = 10) -> Listed:
@@ -132,6 +128,7 @@ def test_every_user_meets_every_item_in_the_order_of_a_full_sort(
     line: Line, encoder: Encoder, users: int, items: int, top: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "BLOCK", 15)  # two users of seven items
+    monkeypatch.setattr(pairs, "READ", 5)
     whole = product(users, items)
     found = pl.concat(product_scores(line, encoder, whole, top))
     ranked = expected(line, encoder, joined(whole))
