@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date
 from functools import partial
 
@@ -57,7 +56,7 @@ def ahead(house: House, days: Sequence[date], workers: int) -> tuple[date, ...]:
     refuse_unwritable(house)
     with house.store.lease("run"), telling(house, f"{days[0]} to {days[-1]}"):
         agreed = _agreed(house, days)
-        own = _share(house, workers)
+        own = house.shared(workers)
         with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
             readable = _done(pool, agreed, _reads(own, agreed))
             rolled = _done(pool, readable, _rollups(own, readable))
@@ -75,14 +74,6 @@ def _agreed(house: House, days: Sequence[date]) -> list[date]:
             break
         found.append(day)
     return found
-
-
-def _share(house: House, workers: int) -> House:
-    """The same house for one of several workers: its part of the memory and of the threads."""
-    told = house.settings
-    memory = f"{max(told.memory_bytes // workers, 1)}B"
-    update = {"memory_limit": memory, "threads": max(told.threads // workers, 1)}
-    return replace(house, settings=told.model_copy(update=update))
 
 
 def _done(pool: ThreadPoolExecutor, days: Sequence[date], chains: Iterable[Chain]) -> tuple[date, ...]:

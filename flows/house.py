@@ -69,6 +69,13 @@ class House:
             scratch=self.store.root / "_scratch",
         )
 
+    def shared(self, workers: int) -> House:
+        """The same house for one of several workers: its part of the memory and of the threads."""
+        told = self.settings
+        memory = f"{max(told.memory_bytes // workers, 1)}B"
+        update = {"memory_limit": memory, "threads": max(told.threads // workers, 1)}
+        return replace(self, settings=told.model_copy(update=update))
+
     @property
     def catalog(self) -> Path:
         """The file that analysts open."""

@@ -64,8 +64,10 @@ def run(house: House, day: date, lines: tuple[str, ...]) -> tuple[StageRecord, .
     """
     read_now = _read_log(house, day)
     prepare()  # one thread per line beats several inside one line's small products
-    with ThreadPoolExecutor(max_workers=house.settings.threads) as pool:
-        return (*read_now, *pool.map(lambda name: _score(house, day, name), lines))
+    workers = max(1, min(len(lines), house.settings.threads))
+    own = house.shared(workers)
+    with ThreadPoolExecutor(workers) as pool:
+        return (*read_now, *pool.map(lambda name: _score(own, day, name), lines))
 
 
 def pending(house: House, day: date, lines: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from features.errors import UsageError
+from flows.house import House
 from flows.settings import Settings
 
 
@@ -68,6 +69,19 @@ def test_one_log_root_from_the_environment_leaves_the_others(
         "simulated": elsewhere / "simulated",
         "shop": Path("/srv/shop"),
     }
+
+
+@pytest.mark.parametrize(
+    ("memory", "threads", "workers", "of_each"),
+    [("4GB", 8, 4, ("1000000000B", 2)), ("1KiB", 2, 3, ("341B", 1)), ("2B", 1, 9, ("1B", 1))],
+)
+def test_workers_share_memory_and_threads(
+    elsewhere: Path, memory: str, threads: int, workers: int, of_each: tuple[str, int]
+) -> None:
+    house = House.open(Settings(memory_limit=memory, threads=threads))
+    told = house.shared(workers).limits
+    assert (told.memory, told.threads) == of_each
+    assert (house.limits.memory, house.limits.threads) == (memory, threads)
 
 
 def test_settings_cannot_be_changed(elsewhere: Path) -> None:
