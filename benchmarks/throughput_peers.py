@@ -29,7 +29,13 @@ _EXPERT, _TOWER = (256, 128), (64,)
 
 
 class Peer(ABC):
-    """One model of one library; ``train`` is what is measured."""
+    """One model of one library; ``train`` is what is measured.
+
+    Attributes:
+        documented: rows of a batch of ``predict``, where the library's own multi-task example predicts.
+    """
+
+    documented: int
 
     @abstractmethod
     def train(self, batch_rows: int) -> None:
@@ -48,6 +54,8 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 class DeepCTR(Peer):
     """DeepCTR-Torch."""
+
+    documented = 256  # also the default of its predict
 
     def __init__(self, name: str, file: Path, sizes: Mapping[str, int] = planted.SIZES) -> None:
         from deepctr_torch.inputs import DenseFeat, SparseFeat
@@ -87,6 +95,8 @@ class DeepCTR(Peer):
 
 class Rechub(Peer):
     """torch-rechub."""
+
+    documented = 1024
 
     def __init__(self, name: str, file: Path, sizes: Mapping[str, int] = planted.SIZES) -> None:
         from torch_rechub.basic.features import DenseFeature, SparseFeature

@@ -12,8 +12,10 @@ the item's. Ours, from Parquet to a Parquet file of scores as the stage "score" 
     top      the 100 best items of every user among all
 
 Peers can only predict joined rows; they read Parquet and write nothing. So a peer's cost of a pair is its
-cost of a row in every way. Models have equal sizes and random weights. Every measurement is a process of its
-own with one thread; rounds alternate between the sides, medians of CPU seconds are shown.
+cost of a row in every way. They predict in batches of the size that their own examples use, and in larger
+ones, in which they are faster; ratios are to the cheaper peer as its examples use it, and to the cheapest of
+all. Models have equal sizes and random weights. Every measurement is a process of its own with one thread;
+rounds alternate between the sides, medians of CPU seconds are shown.
 
 Without the peers (``throughput_peers.py`` says how to install them): ``--sides ours``.
 """
@@ -31,7 +33,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -59,6 +61,8 @@ SIDES = ("ours", "DeepCTR-Torch", "torch-rechub")
 MODELS = ("esmm", "mmoe", "ple")
 WAYS = ("joined", "listed", "product", "top")
 PER_USER = 100
+#: A side, the way it scores, and rows of a peer's batch.
+Kind: TypeAlias = tuple[str, str, int]
 _OF = {
     "user": (*planted.FIELDS[:10], *planted.QUANTITIES[:4]),
     "item": (*planted.FIELDS[10:], *planted.QUANTITIES[4:]),
@@ -185,13 +189,13 @@ def _joined(line: Line, encoder: Encoder, file: Path) -> Iterator[pl.DataFrame]:
 
 
 def peer(side: str, model: str, files: dict[str, Path], batch: int) -> dict[str, float]:
-    """A peer's own loop over joined rows."""
+    """A peer's own loop over joined rows, in batches of so many; 0: as its examples."""
     from throughput_peers import PEERS, quiet
 
     with quiet():
         made = PEERS[side](model, files["joined"])
         with _Meter() as meter:
-            found = made.predict(files["joined"], batch)
+            found = made.predict(files["joined"], batch or made.documented)
     return meter.found | {"pairs": len(found)}
 
 
@@ -226,7 +230,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
-    parser.add_argument("--batch", type=int, default=4096, help="rows of a peer's batch")
+    parser.add_argument(
+        "--batches", nargs="+", type=int, default=(0, 4096), help="rows of a peer's; 0: as its examples"
+    )
     parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -235,39 +241,45 @@ def main() -> None:
         machine.prepare()
         (side,), (model,), (way,) = asked.sides, asked.models, asked.ways
         mine = side == "ours"
-        print(json.dumps(ours(way, model, files) if mine else peer(side, model, files, asked.batch)))
+        print(json.dumps(ours(way, model, files) if mine else peer(side, model, files, *asked.batches)))
         return
     for model in asked.models:
-        kinds = [("ours", way) for way in asked.ways] if "ours" in asked.sides else []
-        kinds += [(side, "joined") for side in asked.sides if side != "ours"]
-        runs: dict[tuple[str, str], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+        kinds: list[Kind] = [("ours", way, 0) for way in asked.ways] if "ours" in asked.sides else []
+        kinds += [(side, "joined", rows) for side in asked.sides if side != "ours" for rows in asked.batches]
+        runs: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for _ in range(asked.rounds):
-            for side, way in kinds:
-                runs[side, way].append(_child(side, model, way))
+            for kind in kinds:
+                runs[kind].append(_child(model, *kind))
         _print(model, runs)
 
 
-def _child(side: str, model: str, way: str) -> dict[str, Any]:
+def _child(model: str, side: str, way: str, batch: int) -> dict[str, Any]:
     """The same command for one measurement, in a process of its own."""
     told = [sys.executable, *sys.argv, "--one", "--sides", side, "--models", model, "--ways", way]
+    told += ["--batches", str(batch)]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
     done = subprocess.run(told, env=os.environ | threads, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _print(model: str, runs: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
+def _print(model: str, runs: dict[Kind, list[dict[str, Any]]]) -> None:
     cost = {
         kind: statistics.median(run["cpu_s"] / run["pairs"] for run in found) for kind, found in runs.items()
     }
-    best = min((one for (side, _), one in cost.items() if side != "ours"), default=float("nan"))
-    for (side, way), found in runs.items():
-        micro, peak = cost[side, way] * 1e6, max(run["peak_mib"] for run in found)
+    of_peers = {kind: one for kind, one in cost.items() if kind[0] != "ours"}
+    documented = min((one for (_, _, rows), one in of_peers.items() if not rows), default=float("nan"))
+    best = min(of_peers.values(), default=float("nan"))
+    for kind, found in runs.items():
+        side, way, rows = kind
+        told = way if side == "ours" else f"batches of {rows}" if rows else "as its examples"
+        micro, peak = cost[kind] * 1e6, max(run["peak_mib"] for run in found)
         spread = " ".join(f"{run['cpu_s'] / run['pairs'] * 1e6:.2f}" for run in found)
         size = found[-1]["bytes"] / found[-1]["written"] if "bytes" in found[-1] else float("nan")
         print(
-            f"| {model} | {side}, {way} | {found[-1]['pairs']:,} | {micro:.2f} ({spread}) "
-            f"| {1e3 / micro:.0f} | {best / cost[side, way]:.1f} | {peak:.0f} | {size:.1f} |",
+            f"| {model} | {side}, {told} | {found[-1]['pairs']:,} | {micro:.2f} ({spread}) "
+            f"| {1e3 / micro:.0f} | {documented / cost[kind]:.1f}, {best / cost[kind]:.1f} "
+            f"| {peak:.0f} | {size:.1f} |",
             flush=True,
         )
 
