@@ -62,7 +62,8 @@ def from_log(
     requested = pl.scan_parquet(list(files), glob=False, hive_partitioning=False)
     distinct = requested.select("item_id").unique().collect(engine="streaming").sort("item_id")
     items = division.complete("item", distinct.lazy(), snapshots).collect()
-    columns = requested.collect_schema().names()
+    read = {"user_id", "item_id", "request_id", *scenario.brought}
+    columns = [name for name in requested.collect_schema().names() if name in read]
     by_user = _by_user(files, columns, distinct.with_row_index("item_place"), limits, block_rows)
     blocks = (_block(rows, items, division, snapshots) for rows in _whole_users(by_user))
     return Listed(division, items, blocks)

@@ -158,14 +158,16 @@ def test_a_candidates_log_is_a_sort_and_a_join_of_all_of_it(
     schema = {"user_id": pl.Int64, "request_id": pl.String, "item_id": pl.String, "position": pl.Int32}
     keys = ["user_id", "request_id", "item_id"]
     log = pl.LazyFrame(rows, schema=schema, orient="row").with_columns(surface=pl.lit("home"))
+    told = log.with_columns(candidate_id=pl.int_range(pl.len()))  # which no feature can read
     with TemporaryDirectory() as folder:
-        found = log_of(log, SHOP, SNAPSHOTS, Path(folder), block_rows)
+        found = log_of(told, SHOP, SNAPSHOTS, Path(folder), block_rows)
         blocks = list(found.blocks)
     plain = join_views(add_context(log.sort(keys), SHOP), SHOP.views, SNAPSHOTS).collect()
     if not rows:
         assert (blocks, found.items.height) == ([], 0)
         return
     together = pl.concat(joined_block(block, found.items) for block in blocks)
+    assert "candidate_id" not in together.columns
     assert together.select(keys).equals(plain.select(keys), null_equal=True)
     order = [*keys, "position"]  # of equal pairs either may come first
     assert together.select(plain.columns).sort(order).equals(plain.sort(order), null_equal=True)

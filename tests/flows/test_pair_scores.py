@@ -179,5 +179,11 @@ def test_nobody_or_nothing_gives_no_scores(line: Line, encoder: Encoder, users: 
     assert list(product_scores(line, encoder, product(users, items), 2)) == []
 
 
+def test_a_log_without_a_row_gives_no_scores(line: Line, encoder: Encoder, tmp_path: Path) -> None:
+    names = {"user_id": pl.Int64, "request_id": pl.String, "item_id": pl.String, "surface": pl.String}
+    nothing = pl.LazyFrame(schema=names | {"position": pl.Int64})
+    assert list(listed_scores(line, encoder, log_of(nothing, SHOP, {}, tmp_path, 10), 2)) == []
+
+
 def test_how_many_are_published_is_no_part_of_the_model() -> None:
     assert replace(shop.ple(), top=5).settings() == shop.ple().settings()
