@@ -16,7 +16,7 @@ from models.native.build import build
 
 #: Where the processor lacks the instructions, they are written out: the same sources, much slower.
 _INSTEAD = Path(__file__).parent / "emulated"
-_EMULATED = ("-O2", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi", f"-I{_INSTEAD}")
+_EMULATED = ("-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi", f"-I{_INSTEAD}")
 
 
 @pytest.fixture(scope="session")
