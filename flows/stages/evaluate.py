@@ -66,18 +66,21 @@ def score_rows(house: House, line: Line, version: Version | None, rows: pl.LazyF
     if version is None:
         return Scored(None, None)
     encoder = encoder_of(house, version.day, version.id_maps_key)
-    names = [column.name for column in house.scenario.funnel.score_columns]
+    columns = [column.name for column in house.scenario.funnel.score_columns]
     parts: list[dict[str, np.ndarray]] = []
     for block in blocks(stretches(rows), _BLOCK):
         arrays = encoder.encode(block)
         scored = score_arrays(line, arrays)
         unknown = {f"unknown_{key}": mask for key, mask in encoder.unknown_keys(arrays).items()}
-        known = {name: scored[name] for name in names}
+        known = {name: scored[name] for name in columns}
         keys = {"user": block["user_id"].to_numpy(), "exposed_at": block["exposed_at"].to_numpy()}
-        parts.append({**targets(block, house.scenario), **known, **unknown, **keys})
+        told = targets(block, house.scenario)
+        parts.append({"y": told["y"], "trains": told["trains"], **known, **unknown, **keys})
     if not parts:
         return Scored(version, None)
-    return Scored(version, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    # one column after the other, and its parts are given up: all of them at once would be held twice
+    names = list(parts[0])
+    return Scored(version, {name: np.concatenate([part.pop(name) for part in parts]) for name in names})
 
 
 def evaluate(house: House, scored: Scored, calibrator: Calibrator | None = None) -> Built:
@@ -98,8 +101,8 @@ def evaluate(house: House, scored: Scored, calibrator: Calibrator | None = None)
     funnel = house.scenario.funnel
     names = [column.name for column in funnel.score_columns]
     twins = None if calibrator is None else calibrated(funnel, calibrator.curves, rows)
-    slices = {"all": np.ones(len(rows["user"]), dtype=np.bool_)}
-    slices |= {name: mask for name, mask in rows.items() if name.startswith("unknown_")}
+    masks = {name: mask for name, mask in rows.items() if name.startswith("unknown_")}
+    slices: dict[str, np.ndarray | slice] = {"all": slice(None), **masks}  # of all, nothing is copied
     found: list[tuple[str, Metric]] = []
     for name, mask in slices.items():
         y, valid = rows["y"][mask], rows["trains"][mask]
