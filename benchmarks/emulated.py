@@ -4,7 +4,8 @@
 
 Runs one measurement of another script of this folder with products in bfloat16 and kernels in which every
 instruction is written out, as the tests of the kernels have them. Results and memory are those of the
-processor that has the instructions; what is said of time means nothing, and it takes 30 times as long.
+processor that has the instructions; what is said of time means nothing, and it takes 30 times as long. The
+set that it reads must be there: whoever runs the other script by itself writes it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from models.native.build import build
 
 HERE = Path(__file__).parent
 INSTRUCTIONS = HERE.parent / "tests/models/native/emulated"
-#: What compilers know by themselves on most processors; without it, it takes 60 times as long.
 FLAGS = (
     *("-O3", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi"),
     *("-mavx2", "-mfma", f"-I{INSTRUCTIONS}"),

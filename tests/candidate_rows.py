@@ -18,10 +18,9 @@ def log_of(
 ) -> Listed:
     """The candidates log that holds these rows, written in two files below a folder."""
     whole, files = rows.collect(), [folder / "one.parquet", folder / "other.parquet"]
-    for file, part in zip(
-        files, (whole.head(whole.height // 2), whole.slice(whole.height // 2)), strict=True
-    ):
-        part.write_parquet(file)
+    half = whole.height // 2
+    whole.head(half).write_parquet(files[0])
+    whole.slice(half).write_parquet(files[1])
     limits = Limits(memory="200MB", threads=1, scratch=folder / "scratch")
     return from_log(files, scenario, snapshots, limits, block_rows)
 
