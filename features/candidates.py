@@ -70,7 +70,7 @@ def active_users(impressions: pl.LazyFrame, scenario: Scenario, day: date) -> pl
     """Users of the last ``user_days`` days with the context of their latest impression, ordered by id.
 
     Of several at one instant it is that with the greatest id. What is held are the users and their latest
-    impressions; sorting all of them took four times the time, and memory by the day.
+    impressions: a sort of all would hold the days, and take four times as long.
     """
     context = [name for name in scenario.impressions.schema.names if name not in _NOT_CONTEXT]
     recent = impressions.filter(pl.col("day") >= day - timedelta(days=scenario.candidates.user_days))
