@@ -23,7 +23,7 @@ from models.native.build import build
 HERE = Path(__file__).parent
 INSTRUCTIONS = HERE.parent / "tests/models/native/emulated"
 FLAGS = (
-    *("-O3", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi"),
+    *("-O2", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi"),
     *("-mavx2", "-mfma", f"-I{INSTRUCTIONS}"),
 )
 

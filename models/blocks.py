@@ -7,7 +7,7 @@ S = G * N networks in all, K objectives.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.first_layer import First, first_layers
 from models.folded import Folded
-from models.native.networks import outputs_of, served
+from models.native.networks import outputs_of, outputs_of_pairs, served
 from models.relu import relu_
 from models.relu_networks import Layers, by_network, relu_networks, through, working_dtype
 from models.split import Split
@@ -120,15 +120,7 @@ class Networks(nn.Module):
         networks, dtype = self.groups * self.per_group, working_dtype(x_GBI)
         weights, biases = zip(*later, strict=True) if later else ((), ())
         if later and served(dtype, [x_GBI], (*weights, *biases)):
-            return tuple(
-                outputs_of(
-                    [relu_(self._first_of(n, x_GBI))],
-                    *([one[n : n + 1] for one in told] for told in (weights, biases)),
-                    networks=1,
-                    linear=linear,
-                )[0][0]
-                for n in range(networks)
-            )
+            return tuple(self._by_kernels(n, x_GBI, later, linear=linear) for n in range(networks))
 
         def apart() -> list[Layers]:
             return by_network(weights, biases, networks, dtype)
@@ -138,12 +130,22 @@ class Networks(nn.Module):
         layers = x_GBI.once(key, later, apart) if later else [[]] * networks
         found: list[Tensor] = []
         for n, own in enumerate(layers):
-            read = relu_(self._first_of(n, x_GBI))
+            read = relu_(x_GBI.added(*self._first_of(n), rows_axis=0))
             found.append(through(own, read, linear=linear)[-1] if own else read)
         return tuple(found)
 
-    def _first_of(self, n: int, x_GBI: Split) -> Tensor:
-        """What the first layer of network n makes of pairs, shape (B, O)."""
+    def _by_kernels(
+        self, n: int, x_GBI: Split, later: Sequence[tuple[Tensor, Tensor]], *, linear: bool
+    ) -> Tensor:
+        """What network n makes of pairs, shape (B, O)."""
+        weights, biases = ([one[n : n + 1] for one in told] for told in zip(*later, strict=True))
+        if (addends := x_GBI.addends(*self._first_of(n))) is not None:
+            return outputs_of_pairs(*addends, weights, biases, linear=linear)
+        read = relu_(x_GBI.added(*self._first_of(n), rows_axis=0))
+        return outputs_of([read], weights, biases, networks=1, linear=linear)[0][0]
+
+    def _first_of(self, n: int) -> tuple[Hashable, object, Callable[[Tensor, Tensor, bool], Tensor]]:
+        """The first layer of network n: what it makes of a side, shape (R, O), as ``Split`` wants it told."""
         group, place = divmod(n, self.per_group)
 
         def own(values_GRI: Tensor, places_I: Tensor, first: bool) -> Tensor:
@@ -154,7 +156,7 @@ class Networks(nn.Module):
             values_RI, own_IO = values_GRI[group], weight_IO.index_select(0, places_I)
             return torch.addmm(bias_1O, values_RI, own_IO) if first else torch.mm(values_RI, own_IO)
 
-        return x_GBI.added(("first layer", id(self), n), self, own, rows_axis=0)
+        return ("first layer", id(self), n), self, own
 
     def _layer_by_layer(
         self, inputs: Tensor | Sequence[Tensor], more: Sequence[tuple[Tensor, Tensor]]

@@ -6,7 +6,7 @@ Shapes: B rows of a block of pairs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +35,14 @@ class Rows(ABC):
             A new tensor, or a view that nobody may write to if there is one table alone.
         """
 
+    @abstractmethod
+    def places(self, made: Sequence[Made]) -> tuple[Tensor, Tensor]:
+        """What is made of users and of items, two-dimensional, and which of it every row of the block sums.
+
+        Returns:
+            One table, shape (T, O), and the places in it of the user and of the item, int64 of shape (B, 2).
+        """
+
     def sum(self, made: Sequence[Made], axis: int) -> Tensor:
         """``added``, of what is made of tables, in the order of the sides."""
         return self.added([(one.side, one.numbers()) for one in made], axis)
@@ -52,16 +60,23 @@ class Grid(Rows):
 
     def added(self, tables: Sequence[tuple[Side, Tensor]], axis: int) -> Tensor:
         """The sum, made by broadcasting: nothing is repeated before it is added."""
-        if axis == 0 and [side for side, _ in tables] == [Side.USER, Side.ITEM] and _is_narrow(tables[0][1]):
-            own = [self._own(side, table, 0) for side, table in tables]
-            at_B2 = _everyone_with_everything(len(self.users), len(self.items))
-            return functional.embedding_bag(at_B2, torch.cat(own), mode="sum")
+        if axis == 0 and are_owned(side for side, _ in tables) and _is_narrow(tables[0][1]):
+            table_TO, at_B2 = self._places(tables)
+            return functional.embedding_bag(at_B2, table_TO, mode="sum")
         first, *others = (self._shaped(side, table, axis) for side, table in tables)
         for other in others:
             first = first + other
         shape = list(first.shape)
         shape[axis : axis + 2] = len(self.users), len(self.items)
         return first.expand(shape).flatten(axis, axis + 1)
+
+    def places(self, made: Sequence[Made]) -> tuple[Tensor, Tensor]:
+        """Of the block's users and items alone."""
+        return self._places([(one.side, one.numbers()) for one in made])
+
+    def _places(self, tables: Sequence[tuple[Side, Tensor]]) -> tuple[Tensor, Tensor]:
+        own = [self._own(side, table, 0) for side, table in tables]
+        return torch.cat(own), _everyone_with_everything(len(self.users), len(self.items))
 
     def _shaped(self, side: Side, table: Tensor, axis: int) -> Tensor:
         if side is Side.PAIR:
@@ -71,6 +86,11 @@ class Grid(Rows):
     def _own(self, side: Side, table: Tensor, axis: int) -> Tensor:
         taken = self.users if side is Side.USER else self.items
         return table.narrow(axis, taken.start, len(taken))
+
+
+def are_owned(sides: Iterable[Side]) -> bool:
+    """Whether all is said by users and items: nothing belongs to pairs alone, and neither is silent."""
+    return list(sides) == [Side.USER, Side.ITEM]
 
 
 def _is_narrow(table: Tensor) -> bool:
@@ -107,11 +127,10 @@ class Chosen(Rows):
 
         That takes a third of the time of three passes, each over more than a cache holds.
         """
-        if [one.side for one in made[:2]] != [Side.USER, Side.ITEM]:
+        if not are_owned(one.side for one in made[:2]):
             return super().sum(made, axis)
         users, items, *pairs = made
-        both = users.with_items(items, axis)
-        at_B2 = torch.stack((self.user_B, self.item_B + users.count), dim=1)
+        both, at_B2 = users.with_items(items, axis), self._places(users)
         if axis == 0 and both.dim() == 2:
             found = functional.embedding_bag(at_B2, both, mode="sum")
         else:
@@ -120,6 +139,14 @@ class Chosen(Rows):
         for one in pairs:
             found.add_(one.numbers())
         return found
+
+    def places(self, made: Sequence[Made]) -> tuple[Tensor, Tensor]:
+        """Of all users and all items."""
+        users, items = made
+        return users.with_items(items, 0), self._places(users)
+
+    def _places(self, users: Made) -> Tensor:
+        return torch.stack((self.user_B, self.item_B + users.count), dim=1)
 
     def _looked_up(self, side: Side, table: Tensor, axis: int) -> Tensor:
         if side is Side.PAIR:

@@ -1,6 +1,6 @@
 """A tensor of pairs that is held by its parts: what the users say, what the items say, what only pairs say.
 
-Shapes: B rows of a block of pairs, R rows of one side (users or items).
+Shapes: B rows of a block of pairs, R rows of one side (users or items), T rows of both, O columns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.held import Held
-from models.pair_rows import Rows
+from models.pair_rows import Rows, are_owned
 from models.side_table import Kept, Made, Side, Table
 from models.split_operations import KNOWN
 
@@ -108,6 +108,20 @@ class Split(Held):
                 side, which is where a bias belongs.
             rows_axis: of what ``make`` makes.
         """
+        return self.rows.sum(self._made(key, of, make), rows_axis)
+
+    def addends(
+        self, key: Hashable, of: object, make: Callable[[Tensor, Tensor, bool], Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """What ``added`` sums where users and items say all, their rows first.
+
+        Returns:
+            A table, shape (T, O), and the places in it of the user and of the item of every row of the block,
+            int64 of shape (B, 2); ``None`` where pairs have a say of their own, or one side has none.
+        """
+        return self.rows.places(self._made(key, of, make)) if are_owned(self.tables) else None
+
+    def _made(self, key: Hashable, of: object, make: Callable[[Tensor, Tensor, bool], Tensor]) -> list[Made]:
         made = []
         for order, (side, table) in enumerate(self.tables.items()):
 
@@ -116,4 +130,4 @@ class Split(Held):
 
             count = table.values.shape[self.rows_axis]
             made.append(Made(side, table, count, (key, order == 0), of, own))
-        return self.rows.sum(made, rows_axis)
+        return made

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.native.library import FLAGS, SWITCH, built, kernels, pays, sources
+from models.native.library import FLAGS, INSTRUCTIONS, SWITCH, built, kernels, pays, sources
 
 
 def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
@@ -37,7 +37,8 @@ def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
 def main() -> None:
     """Build what is missing, remove what is old, and say what will be used."""
     if not pays():
-        sys.exit("This processor has no AVX-512 with bfloat16, or has AMX: the kernels would not be used.")
+        wanted = " and ".join(INSTRUCTIONS)
+        sys.exit(f"This processor lacks {wanted}, or has AMX: the kernels would not be used.")
     to = built()
     if not to.exists():
         try:

@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
+#: The instructions that the kernels are made of, beside those of AVX-512 that come with any of these.
+INSTRUCTIONS = ("avx512_bf16", "avx512_vbmi2")
 #: What the compiler is told besides the sources; part of the library's name, as they are.
 FLAGS = (
     *("-O3", "-std=c++17", "-shared", "-fPIC"),
-    *(f"-m{has}" for has in ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "fma")),
+    *(f"-m{has}" for has in ("avx512f", "avx512bw", "avx512vl", "avx512dq", "fma")),
+    *(f"-m{has.replace('_', '')}" for has in INSTRUCTIONS),
 )
 #: Set to ``off``, a process runs without them.
 SWITCH = "FUNNELCAST_KERNELS"
@@ -43,13 +46,18 @@ def built() -> Path:
     return HERE / "build" / f"kernels-{told.hexdigest()[:16]}.so"
 
 
+def able() -> bool:
+    """Whether this processor has the instructions."""
+    told = torch.cpu.get_capabilities()
+    return all(told.get(name, False) for name in INSTRUCTIONS)
+
+
 def pays() -> bool:
     """Whether this processor has the instructions, and torch nothing faster.
 
     With AMX, torch's own products are twice as fast as what AVX-512 can do.
     """
-    told = torch.cpu.get_capabilities()
-    return bool(told.get("avx512_bf16", False)) and not told.get("amx_bf16", False)
+    return able() and not torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 @cache

@@ -3,7 +3,7 @@
 // Group g of G reads input g; N networks of a group lie side by side in the first layer's weight and one
 // behind the other in the later ones, as `models.blocks.Networks` holds them. All that a block of rows needs
 // stays in the second cache while it goes through the layers.
-#include "products.h"
+#include "lit.h"
 
 #include <vector>
 
@@ -42,39 +42,89 @@ struct Shape {
   int64_t widest() const { return *std::max_element(widths, widths + depth + 1); }
 };
 
-void forward(const Shape& shape, bool linear, const bf16* const* inputs, bf16* const* outputs) {
+// What networks read, row by row.
+struct Rows {
+  const bf16* const* inputs;  // of every group (rows, width)
+  bf16* even;                 // for a block of rows
+
+  Left operator()(const Shape& shape, int64_t n, int64_t r, int64_t rows) const {
+    const int64_t width = shape.widths[0];
+    return as_left(inputs[n / shape.per_group] + r * width, rows, width, even);
+  }
+};
+
+// The ReLU of what a row's user and its item have in one table, summed and rounded: what pairs hand to the second
+// layer of a network.
+struct Pairs {
+  const bf16* table;
+  const int64_t* places;  // (rows, 2)
+  bf16* even;             // for a block of rows
+
+  Left operator()(const Shape& shape, int64_t, int64_t r, int64_t rows) const {
+    const int64_t width = shape.widths[0], row = 2 * halves(width);
+    for (int64_t i = 0; i < rows; ++i) {
+      const bf16 *user = table + places[2 * (r + i)] * width, *item = table + places[2 * (r + i) + 1] * width;
+      for (int64_t c = 0; c < width; c += LANES) {
+        const __mmask16 there = first_of_16(width - c);
+        const auto read = [&](const bf16* at) { return widened(_mm256_maskz_loadu_epi16(there, at + c)); };
+        const __m512 lit = _mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(read(user), read(item)));
+        _mm256_mask_storeu_epi16(even + i * row + c, first_of_16(row - c), rounded(lit));
+      }
+    }
+    return {reinterpret_cast<const word*>(even), halves(width), 1};
+  }
+};
+
+template <typename Read>
+void forward(const Shape& shape, bool linear, const Read& input, bf16* even, bf16* const* outputs) {
   const int64_t networks = shape.networks(), depth = shape.depth;
-  int64_t size = 0;
-  for (int64_t l = 0; l < depth; ++l) size += packed_size(shape.widths[l], shape.widths[l + 1]);
+  int64_t size = 0, by_units = 0;
+  for (int64_t l = 0; l < depth; ++l) {
+    size += packed_size(shape.widths[l], shape.widths[l + 1]);
+    by_units += units_size(halves(shape.widths[l]), shape.widths[l + 1]);
+  }
   Scratch<word> packed(size);
-  Scratch<bf16> even(BLOCK * (shape.widest() + 1)), one(BLOCK * shape.widest()), other(BLOCK * shape.widest());
+  Scratch<bf16> units(by_units), one(BLOCK * shape.widest()), other(BLOCK * shape.widest());
+  Lit lit(std::min(BLOCK, shape.rows), 2 * halves(shape.widest()));
   for (int64_t n = 0; n < networks; ++n) {
     word* to = packed;
+    bf16* to_units = units;
     for (int64_t l = 0; l < depth; ++l) {
       const Layer own = shape.at(n, l);
       pack(own.weight, own.row, own.in, own.out, to);
+      pack_units(own.weight, own.row, own.in, own.out, to_units);
       to += packed_size(own.in, own.out);
+      to_units += units_size(halves(own.in), own.out);
     }
     for (int64_t r = 0; r < shape.rows; r += BLOCK) {
       const int64_t rows = std::min(BLOCK, shape.rows - r);
-      const bf16* read = inputs[n / shape.per_group] + r * shape.widths[0];
+      Left left = input(shape, n, r, rows);
       const word* right = packed;
+      const bf16* right_units = units;
       for (int64_t l = 0; l < depth; ++l) {
         const Layer own = shape.at(n, l);
+        const int64_t pairs = halves(own.in);
         bf16* unkept = l % 2 ? one : other;  // not what this layer reads
         const Narrow write{outputs[l] ? outputs[l] + (n * shape.rows + r) * own.out : unkept, own.out, own.out};
         const auto bias = [&](int64_t, int64_t c) {
           return _mm512_maskz_loadu_ps(first_of_16(own.out - c), own.bias + c);
         };
-        const Left left = as_left(read, rows, own.in, even);
+        const auto multiply = [&](const auto& end) {
+          // for a register of columns, packing takes longer than it saves
+          if (own.out > LANES && lit.pack(left, rows, pairs))
+            product(LitLeft{&lit}, rows, pairs, right_units, own.out, bias, end);
+          else
+            product(left, rows, pairs, right, own.out, bias, end);
+        };
         if (linear && l == depth - 1)
-          product(left, rows, halves(own.in), right, own.out, bias, write);
+          multiply(write);
         else
-          product(left, rows, halves(own.in), right, own.out, bias, [&](int64_t row, int64_t c, __m512 sums) {
+          multiply([&](int64_t row, int64_t c, __m512 sums) {
             write(row, c, _mm512_max_ps(_mm512_setzero_ps(), sums));  // in this order a NaN stays one
           });
         right += packed_size(own.in, own.out);
-        read = write.at;
+        right_units += units_size(pairs, own.out);
+        left = as_left(write.at, rows, own.out, even);
       }
     }
   }
@@ -168,7 +218,27 @@ extern "C" {
 int networks_forward(int64_t rows, int64_t groups, int64_t per_group, int64_t depth, int64_t linear,
                      const int64_t* widths, const float* const* weights, const float* const* biases,
                      const uint16_t* const* inputs, uint16_t* const* outputs) try {
-  funnelcast::forward({rows, groups, per_group, depth, widths, weights, biases}, linear, inputs, outputs);
+  using namespace funnelcast;
+  const Shape shape{rows, groups, per_group, depth, widths, weights, biases};
+  Scratch<bf16> even(BLOCK * (shape.widest() + 1));
+  forward(shape, linear, Rows{inputs, even}, even, outputs);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// The later layers of one network for pairs: `table` (`height`, widths[0]) has what the first layer makes of users
+// and of items, `places` (rows, 2) which two of its rows belong to each pair. 2: a place is none of the table's.
+int pairs_forward(int64_t rows, int64_t height, int64_t depth, int64_t linear, const int64_t* widths,
+                  const uint16_t* table, const int64_t* places, const float* const* weights,
+                  const float* const* biases, uint16_t* output) try {
+  using namespace funnelcast;
+  if (std::any_of(places, places + 2 * rows, [&](int64_t place) { return place < 0 || place >= height; })) return 2;
+  const Shape shape{rows, 1, 1, depth, widths, weights, biases};
+  Scratch<bf16> even(BLOCK * (shape.widest() + 1));
+  std::vector<bf16*> outputs(depth, nullptr);
+  outputs.back() = output;
+  forward(shape, linear, Pairs{table, places, even}, even, outputs.data());
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

@@ -1,6 +1,6 @@
 """`models.relu_networks` by the compiled kernels.
 
-Shapes: as there.
+Shapes: as there; T rows of a table.
 """
 
 from __future__ import annotations
@@ -51,6 +51,41 @@ def outputs_of(
     shape = rows, len(inputs), networks // len(inputs), len(weights), int(linear), widths
     call("networks_forward", *shape, weights, biases, inputs, outputs)
     return [one for one in outputs if one is not None]
+
+
+def outputs_of_pairs(
+    table_TI: Tensor,
+    places_B2: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    linear: bool,
+) -> Tensor:
+    """What one network hands on for pairs, shape (B, O); its input is ReLU of the sum of two rows of a table.
+
+    Args:
+        table_TI: what the first layer makes of users and of items, bfloat16, T rows.
+        places_B2: places of the user and of the item of every pair, int64.
+        weights: of every later layer, shape (1, I, O), at least one.
+        biases: likewise, shape (1, 1, O).
+        linear: leave ReLU out after the last layer.
+
+    Raises:
+        ValueError: shapes or types that do not belong together, of which a kernel would read what is not
+            there.
+        IndexError: a place is none of the table's.
+    """
+    if (table_TI.dtype, places_B2.dtype) != (_NARROW, torch.int64) or places_B2.shape[1:] != (2,):
+        told = f"{places_B2.dtype} of shape {tuple(places_B2.shape)} in a table of {table_TI.dtype}"
+        raise ValueError(f"Pairs by {told}, expected int64 of shape (B, 2) in one of bfloat16.")
+    table_TI, places_B2 = table_TI.contiguous(), places_B2.contiguous()
+    weights, biases = [one.contiguous() for one in weights], [one.contiguous() for one in biases]
+    widths = _widths(1, [table_TI], weights)
+    _check(1, [table_TI], weights, biases, widths)
+    output_BO = table_TI.new_empty(len(places_B2), widths[-1])
+    shape = len(places_B2), len(table_TI), len(weights), int(linear), widths
+    call("pairs_forward", *shape, table_TI, places_B2, weights, biases, output_BO)
+    return output_BO
 
 
 class NativeNetworks(torch.autograd.Function):

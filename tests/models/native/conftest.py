@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from models.native import library
 from models.native.build import build
@@ -23,8 +22,8 @@ _EMULATED = ("-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi", f"-I{_INSTEA
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("the kernels want a C++ compiler")
-    able = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    build(to := tmp_path_factory.mktemp("native") / "kernels.so", library.FLAGS if able else _EMULATED)
+    flags = library.FLAGS if library.able() else _EMULATED
+    build(to := tmp_path_factory.mktemp("native") / "kernels.so", flags)
     return ctypes.CDLL(str(to))
 
 

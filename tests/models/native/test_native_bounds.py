@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,18 @@ def test_networks(
     assert torch.equal(torch.stack(found), torch.stack(scored))
     torch.autograd.backward(found, [torch.randn_like(one) for one in found])
     assert guard == ["networks_forward", "networks_forward", "networks_backward"]
+
+
+@pytest.mark.parametrize(("count", "width", "layers"), SHAPES)
+def test_pairs(guard: list[str], count: int, width: int, layers: tuple[int, ...]) -> None:
+    shapes = [(1, *two) for two in pairwise((width, *layers))]
+    weights, biases = ([torch.randn(s) for s in told] for told in (shapes, [(1, 1, s[2]) for s in shapes]))
+    table = torch.randn(9, width).bfloat16()
+    table[:, ::2] = -1  # units that are dark, so that rows are packed
+    places = torch.randint(0, 9, (count, 2))
+    found = native_networks.outputs_of_pairs(table, places, weights, biases, linear=True)
+    assert found.isfinite().all()
+    assert guard == ["pairs_forward"]
 
 
 @pytest.mark.parametrize(("count", "width"), [(1, 1), (5, 31), (65, 33), (259, 64)])

@@ -13,7 +13,7 @@ import torch
 
 from models.native import build, library
 
-ABLE = {"avx512_bf16": True, "amx_bf16": False}
+ABLE = {"avx512_bf16": True, "avx512_vbmi2": True, "amx_bf16": False}
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_a_switch_turns_them_off(asked: list[str], monkeypatch: pytest.MonkeyPat
     assert not asked
 
 
-@pytest.mark.parametrize("has", [{}, {"avx512_bf16": False}, {"avx512_bf16": True, "amx_bf16": True}])
+@pytest.mark.parametrize(
+    "has", [{}, {"avx512_bf16": True}, ABLE | {"avx512_bf16": False}, ABLE | {"amx_bf16": True}]
+)
 def test_they_are_not_used_where_they_do_not_pay(
     asked: list[str], monkeypatch: pytest.MonkeyPatch, has: dict[str, bool]
 ) -> None:

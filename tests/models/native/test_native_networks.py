@@ -41,10 +41,20 @@ def narrow(x: Tensor) -> Tensor:
 
 
 class Case:
-    """Networks, what they read, and what flows back to their outputs."""
+    """Networks, what they read, and what flows back to their outputs.
+
+    A share of the inputs and of the units is ``dark``: zero in all rows.
+    """
 
     def __init__(
-        self, seed: int, rows: int, width: int, layers: Sequence[int], groups: int, per_group: int
+        self,
+        seed: int,
+        rows: int,
+        width: int,
+        layers: Sequence[int],
+        groups: int,
+        per_group: int,
+        dark: float = 0,
     ) -> None:
         draw = torch.Generator().manual_seed(seed)
         self.networks, self.groups, self.per_group = groups * per_group, groups, per_group
@@ -55,6 +65,8 @@ class Case:
         self.biases = [whole(draw, shape[0], 1, shape[2]).requires_grad_() for shape in shapes]
         self.inputs = [whole(draw, rows, width).bfloat16().requires_grad_() for _ in range(groups)]
         self.grads = [whole(draw, rows, layers[-1]).bfloat16() for _ in range(self.networks)]
+        for told, value in (*((x, 0) for x in self.inputs), *((bias, -100_000) for bias in self.biases)):
+            told.data[..., torch.rand(told.shape[-1], generator=draw) < dark] = value
 
     def of(self, network: int, told: Tensor, layer: int) -> Tensor:
         """A weight or bias of a network."""
@@ -90,6 +102,7 @@ CASES = st.builds(
     st.lists(WIDTH, min_size=1, max_size=3),
     st.integers(1, 3),
     st.integers(1, 3),
+    st.sampled_from((0, 0.3, 0.7, 1)),
 )
 
 

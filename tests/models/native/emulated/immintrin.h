@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#define EMULATED inline __attribute__((always_inline))
+#define EMULATED inline
 
 typedef float __m128 __attribute__((vector_size(16)));
 typedef long long __m128i __attribute__((vector_size(16)));
@@ -126,6 +126,7 @@ EMULATED void _mm256_store_si256(__m256i* at, __m256i told) {
   emulated::check_aligned(at, 32);
   std::memcpy(at, &told, sizeof told);
 }
+EMULATED void _mm512_storeu_si512(void* at, __m512i told) { std::memcpy(at, &told, sizeof told); }
 EMULATED void _mm512_mask_storeu_ps(void* at, __mmask16 mask, __m512 told) {
   emulated::store(at, mask, emulated::F16(told));
 }
@@ -196,7 +197,15 @@ EMULATED __m256bh _mm512_cvtneps_pbh(__m512 told) {
   for (int i = 0; i < 16; ++i) found.at[i] = emulated::rounded(wide.at[i]);
   return found;
 }
+#ifdef COUNT_PRODUCTS
+extern "C" {
+inline int64_t products_made = 0;  // since the library was loaded
+}
+#endif
 EMULATED __m512 _mm512_dpbf16_ps(__m512 sums, __m512bh a, __m512bh b) {
+#ifdef COUNT_PRODUCTS
+  ++products_made;
+#endif
   typedef uint32_t Words __attribute__((vector_size(64)));
   const Words one = (Words)a, other = (Words)b;
   const __m512 odd = (__m512)(one & 0xffff0000u) * (__m512)(other & 0xffff0000u);
@@ -211,11 +220,22 @@ EMULATED int _mm_extract_epi16(__m128i told, int place) {
   return found;
 }
 EMULATED __m512 _mm512_castsi512_ps(__m512i told) { return (__m512)told; }
+EMULATED __m512i _mm512_castsi256_si512(__m256i told) {
+  __m512i found{};
+  std::memcpy(&found, &told, sizeof told);
+  return found;
+}
 EMULATED __m512i _mm512_and_si512(__m512i a, __m512i b) { return a & b; }
 EMULATED __m512i _mm512_or_si512(__m512i a, __m512i b) { return a | b; }
 EMULATED __m512i _mm512_slli_epi32(__m512i told, unsigned count) {
   emulated::U16 found(told);
   for (uint32_t& one : found.at) one = count < 32 ? one << count : 0;
+  return found;
+}
+EMULATED __m512i _mm512_add_epi16(__m512i a, __m512i b) {
+  const emulated::H32 other(b);
+  emulated::H32 found(a);
+  for (int i = 0; i < 32; ++i) found.at[i] = static_cast<int16_t>(found.at[i] + other.at[i]);
   return found;
 }
 EMULATED __m512i _mm512_cvtepu16_epi32(__m256i told) {
@@ -254,6 +274,21 @@ EMULATED __mmask16 _mm512_cmpeq_epi32_mask(__m512i a, __m512i b) {
   for (int i = 0; i < 16; ++i) found |= static_cast<unsigned>(one.at[i] == other.at[i]) << i;
   return static_cast<__mmask16>(found);
 }
+EMULATED __mmask32 _mm512_test_epi16_mask(__m512i a, __m512i b) {
+  const emulated::H32 one(a), other(b);
+  __mmask32 found = 0;
+  for (int i = 0; i < 32; ++i) found |= static_cast<__mmask32>((one.at[i] & other.at[i]) != 0) << i;
+  return found;
+}
+// Those that the mask has, one behind the other, then zeros.
+EMULATED __m512i _mm512_maskz_compress_epi16(__mmask32 mask, __m512i told) {
+  const emulated::H32 all(told);
+  emulated::H32 found;
+  int count = 0;
+  for (int i = 0; i < 32; ++i)
+    if (mask >> i & 1) found.at[count++] = all.at[i];
+  return found;
+}
 EMULATED __m512i _mm512_permutex2var_epi16(__m512i a, __m512i places, __m512i b) {
   const emulated::H32 first(a), second(b), place(places);
   emulated::H32 found;
@@ -278,6 +313,12 @@ EMULATED Register unpacked(const Register& a, const Register& b, bool upper) {
 
 }  // namespace emulated
 
+EMULATED __m512i _mm512_unpacklo_epi16(__m512i a, __m512i b) {
+  return emulated::unpacked(emulated::H32(a), emulated::H32(b), false);
+}
+EMULATED __m512i _mm512_unpackhi_epi16(__m512i a, __m512i b) {
+  return emulated::unpacked(emulated::H32(a), emulated::H32(b), true);
+}
 EMULATED __m512i _mm512_unpacklo_epi32(__m512i a, __m512i b) {
   return emulated::unpacked(emulated::I16(a), emulated::I16(b), false);
 }
