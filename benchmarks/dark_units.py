@@ -27,13 +27,12 @@ from emulated import FLAGS
 from features.candidates import Product
 from features.encode import Encoder, Layout
 from flows.stages.pairs import product_scores
-from models.batch import Batch
+from models import checkpoint
 from models.blocks import Networks
 from models.line import Line
 from models.machine import prepare
 from models.native import library
 from models.native.build import build
-from models.train import train_one_pass
 
 _USERS, _ITEMS, _BEST = 64, 1024, 100
 
@@ -82,7 +81,6 @@ def main() -> None:
         counter = Counter(ctypes.CDLL(str(to)))
     library.kernels = lambda: None  # type: ignore[assignment]
     files = scoring.prepare(asked.folder, _USERS, _ITEMS, planted.BLOCK)
-    train = planted.write(asked.folder / f"train-{asked.rows}.parquet", asked.rows, seed=1)
     shop = scoring.scenario()
     encoder = Encoder(Layout.of(shop.features), mine.id_map())
     product = scoring.product(shop, files)
@@ -92,7 +90,7 @@ def main() -> None:
         whole = counter.a_pair(lit(mine.line(model, encoder.layout)), encoder, product)
         line = mine.line(model, encoder.layout)
         drawn = counter.a_pair(line, encoder, product)
-        train_one_pass(line, map(Batch.from_numpy, mine.batches(train, encoder, 4096)))
+        line.restore(checkpoint.load(mine.learned(model, asked.folder, asked.rows))[0])
         learned = counter.a_pair(line, encoder, product)
         print(f"| {model} | {whole:,.0f} | {drawn / whole:.1%} | {learned / whole:.1%} |", flush=True)
 

@@ -26,20 +26,19 @@ import torch
 
 from features.encode import Encoder, Layout
 from flows.stages.pairs import product_scores
-from models.batch import Batch
+from models import checkpoint
 from models.machine import prepare
 from models.native.library import SWITCH
-from models.train import train_one_pass
 
 BEST = 100
 
 
-def scored(model: str, files: dict[str, Path], train: Path) -> pl.DataFrame:
+def scored(model: str, files: dict[str, Path], state: Path) -> pl.DataFrame:
     """Every pair with its pCTCVR and rank in both dtypes."""
     shop = scoring.scenario()
     encoder = Encoder(Layout.of(shop.features), mine.id_map())
     line = mine.line(model, encoder.layout)
-    train_one_pass(line, map(Batch.from_numpy, mine.batches(train, encoder, 4096)))
+    line.restore(checkpoint.load(state)[0])
     product = scoring.product(shop, files)
     told = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -62,7 +61,6 @@ def main() -> None:
     os.environ[SWITCH] = "off"  # torch is compared with torch
     prepare()
     files = scoring.prepare(asked.folder, asked.users, asked.items, planted.BLOCK)
-    train = planted.write(asked.folder / f"train-{asked.rows}.parquet", asked.rows, seed=1)
     print("| model | median | 99 % | in deviations | rank correlation | of the best in common |")
     print("|" + 6 * " --- |")
     relative = (pl.col("pctcvr_narrow") / pl.col("pctcvr") - 1).abs()
@@ -73,7 +71,7 @@ def main() -> None:
         ((pl.col("user_rank") <= BEST) & (pl.col("user_rank_narrow") <= BEST)).sum().alias("common") / BEST,
     )
     for model in mine.ARCHITECTURES:
-        pairs = scored(model, files, train)
+        pairs = scored(model, files, mine.learned(model, asked.folder, asked.rows))
         users = pairs.group_by("user_id").agg(by_user).drop("user_id").mean()
         median, high = pairs.select(relative.median().alias("m"), relative.quantile(0.99).alias("h")).row(0)
         print(

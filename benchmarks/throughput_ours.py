@@ -23,6 +23,7 @@ from features.funnel import Funnel, Objective
 from features.id_maps import MAP_SCHEMA, empty_map
 from features.scenario import CandidateRule, Scenario, Source, impression_schema
 from features.view import Category, Dense, Feature
+from models import checkpoint
 from models.balancing.static import Static
 from models.batch import Batch, InputSpec
 from models.entire_space.esmm import ESMM
@@ -32,6 +33,7 @@ from models.mmoe import MMoE
 from models.ple import PLE
 from models.row_wise_adagrad import RowWiseAdagrad
 from models.towers import Towers
+from models.train import train_one_pass
 
 #: The peers' own default sizes.
 ARCHITECTURES = {
@@ -163,6 +165,18 @@ def line(
         seed=seed,
         device=default_device(),
     )
+
+
+def learned(name: str, folder: Path, rows: int) -> Path:
+    """The checkpoint of a line that has learned so many rows in batches of 4,096; made once."""
+    found = folder / f"learned-{name}-{rows}"
+    if not found.exists():
+        own = encoder()
+        made = line(name, own.layout)
+        file = planted.write(folder / f"train-{rows}.parquet", rows, seed=1)
+        train_one_pass(made, map(Batch.from_numpy, batches(file, own, 4096)))
+        checkpoint.save(found, made.state(), {"learned": rows})
+    return found
 
 
 def predictions(line: Line, encoder: Encoder, file: Path, block_rows: int = 4096) -> np.ndarray:

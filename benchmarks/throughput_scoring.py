@@ -14,8 +14,10 @@ the item's. Ours, from Parquet to a Parquet file of scores as the stage "score" 
 Peers can only predict joined rows; they read Parquet and write nothing. So a peer's cost of a pair is its
 cost of a row in every way. They predict in batches of the size that their own examples use, and in larger
 ones, in which they are faster; ratios are to the cheaper peer as its examples use it, and to the cheapest of
-all. Models have equal sizes and random weights. Every measurement is a process of its own with one thread;
-rounds alternate between the sides, medians of CPU seconds are shown.
+all. Models have equal sizes; ours have learned ``--learned`` rows of the planted set before, as a line that
+scores a day has, and peers have random weights, which makes no difference to them. Every measurement is a
+process of its own with one thread; rounds alternate between the sides, medians of CPU seconds are shown.
+Peaks hold the checkpoint that is read before, too; ``--learned 0`` scores with random weights.
 
 Without the peers (``throughput_peers.py`` says how to install them): ``--sides ours``.
 """
@@ -53,7 +55,7 @@ from features.sides import Division
 from features.tables import ROW_GROUP
 from features.view import Attributes, View
 from flows.stages.pairs import BLOCK, listed_scores, product_scores
-from models import machine
+from models import checkpoint, machine
 from models.line import Line
 from models.score import score_arrays
 
@@ -112,13 +114,15 @@ def prepare(folder: Path, users: int, items: int, rows: int) -> dict[str, Path]:
     return found
 
 
-def ours(way: str, model: str, files: dict[str, Path]) -> dict[str, float]:
-    """Read, encode, score and write."""
+def ours(way: str, model: str, files: dict[str, Path], state: Path | None) -> dict[str, float]:
+    """Read, encode, score and write, with the weights of a checkpoint if there is one."""
     import throughput_ours as mine
 
     shop = scenario()
     encoder = Encoder(Layout.of(shop.features), mine.id_map())
     line = mine.line(model, encoder.layout)
+    if state is not None:
+        line.restore(checkpoint.load(state)[0])
     with tempfile.TemporaryDirectory() as folder, _Meter() as meter:
         out = Path(folder) / "scores.parquet"
         with DataFile(out, scores(shop), "") as file:
@@ -226,6 +230,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=200_000, help="joined rows, and listed pairs at most")
+    parser.add_argument("--learned", type=int, default=500_000, help="rows that ours have learned before")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
@@ -236,12 +241,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    machine.prepare()
     files = prepare(asked.folder, asked.users, asked.items, asked.rows)
+    states: dict[str, Path | None] = dict.fromkeys(asked.models)
+    if asked.learned and "ours" in asked.sides:
+        import throughput_ours as mine
+
+        states = {model: mine.learned(model, asked.folder, asked.learned) for model in asked.models}
     if asked.one:
-        machine.prepare()
         (side,), (model,), (way,) = asked.sides, asked.models, asked.ways
-        mine = side == "ours"
-        print(json.dumps(ours(way, model, files) if mine else peer(side, model, files, *asked.batches)))
+        own = side == "ours"
+        found = ours(way, model, files, states[model]) if own else peer(side, model, files, *asked.batches)
+        print(json.dumps(found))
         return
     for model in asked.models:
         kinds: list[Kind] = [("ours", way, 0) for way in asked.ways] if "ours" in asked.sides else []
