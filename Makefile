@@ -39,7 +39,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-kernels: $(READY)  ## compile the kernels, an extra: faster steps where the processor has bfloat16; needs a C++ compiler
+kernels: $(READY)  ## compile the kernels, an extra: faster steps and scores, as the processor allows; needs a C++ compiler
 	@$(BIN)/python -m models.native.build
 
 clean:  ## remove the environment and everything that a demo wrote

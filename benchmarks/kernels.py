@@ -1,8 +1,9 @@
 """Steps and scores with the compiled kernels (`models.native`), beside the same lines by torch alone.
 
-Random rows with the fields of the planted set of ``throughput_data.py``. Both lines take the same steps in
-turns, on one thread; CPU microseconds a row or pair are the least of all turns, the ratio is the median by
-turn. Pairs are 64 users with 1,024 items each, in memory: the best 100 of a user, and a quarter listed.
+Random rows with the fields of the planted set of ``throughput_data.py``, which lines have learned before.
+Both lines take the same steps in turns, on one thread; CPU microseconds a row or pair are the least of all
+turns, the ratio is the median by turn. Pairs are 64 users with 1,024 items each, in memory: the best 100 of
+a user, and a quarter listed. Kernels in float32 do not learn, so they are asked for scores alone.
 
     make kernels && python benchmarks/kernels.py
 """
@@ -14,14 +15,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import throughput_data as planted
 import throughput_ours as mine
 from by_vocabulary import batch
+from torch import Tensor
 
 from features.encode import Layout
+from models import checkpoint
 from models.batch import InputSpec
 from models.line import Line
 from models.machine import prepare
@@ -33,17 +37,23 @@ _BATCHES = 8
 
 
 class Turns:
-    """The same work with kernels and without, in turns."""
+    """The same work with kernels and without, in turns.
 
-    def __init__(self, turns: int) -> None:
-        found = library.kernels()
-        if found is None:
+    Attributes:
+        learn: whether the kernels of this processor do steps, too.
+    """
+
+    def __init__(self, turns: int, folder: Path, rows: int) -> None:
+        self._folder, self._rows = folder, rows
+        self.learn = library.kernels() is not None
+        self._name = "kernels" if self.learn else "wide_kernels"
+        self._kernels, self._turns = getattr(library, self._name)(), turns
+        if self._kernels is None:
             sys.exit("There are no kernels that this process would use: `make kernels` says why.")
-        self._kernels, self._turns = found, turns
 
     def use(self, kernels: bool) -> None:
         """What is asked of the kernels from here on, they do, or torch does."""
-        library.kernels = lambda: self._kernels if kernels else None  # type: ignore[assignment]
+        setattr(library, self._name, lambda: self._kernels if kernels else None)
 
     def lines(self, name: str, layout: Layout, rows: int) -> list[Line]:
         """A line without and one with kernels; each keeps its way of looking up."""
@@ -51,7 +61,11 @@ class Turns:
         for kernels in (False, True):
             self.use(kernels)
             made.append(mine.line(name, layout, batch_rows=rows))
+            made[-1].restore(self._state(name))
         return made
+
+    def _state(self, name: str) -> dict[str, Tensor]:
+        return checkpoint.load(mine.learned(name, self._folder, self._rows))[0]
 
     def row(self, what: str, works: list[Callable[[int], object]], units: int) -> None:
         """Print a row: microseconds a unit of both, and the ratio."""
@@ -92,7 +106,7 @@ def steps(turns: Turns, name: str, layout: Layout, rows: int) -> None:
     rng = np.random.default_rng(0)
     lines = turns.lines(name, layout, rows)
     batches = [batch(lines[0].spec, rows, rng) for _ in range(_BATCHES)]
-    for step in ("learn", "predict"):
+    for step in ("learn", "predict") if turns.learn else ("predict",):
 
         def work(turn: int, line: Line, step: str = step) -> None:
             for n in range(2):
@@ -130,9 +144,11 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[4096, 1024])
     parser.add_argument("--models", nargs="+", default=list(mine.ARCHITECTURES), choices=mine.ARCHITECTURES)
     parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--learned", type=int, default=500_000, help="rows that lines have learned before")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/throughput"), help="for the set")  # noqa: S108
     asked = parser.parse_args()
     prepare()
-    turns = Turns(asked.turns)
+    turns = Turns(asked.turns, asked.folder, asked.learned)
     layout = Layout.of(mine.scenario(planted.SIZES).features)
     print("| model | step | by torch, µs | by kernels, µs | ratio |")
     print("|" + 5 * " --- |")

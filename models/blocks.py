@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.first_layer import First, first_layers
 from models.folded import Folded
-from models.native.networks import outputs_of, outputs_of_pairs, served
+from models.native.networks import outputs_of, outputs_of_pairs, scored
 from models.relu import relu_
 from models.relu_networks import Layers, by_network, relu_networks, through, working_dtype
 from models.split import Split
@@ -119,7 +119,7 @@ class Networks(nn.Module):
         """``each`` for pairs, one network after the other: what a layer hands on is still in cache."""
         networks, dtype = self.groups * self.per_group, working_dtype(x_GBI)
         weights, biases = zip(*later, strict=True) if later else ((), ())
-        if later and served(dtype, [x_GBI], (*weights, *biases)):
+        if later and scored(dtype, [x_GBI], (*weights, *biases)):
             return tuple(self._by_kernels(n, x_GBI, later, linear=linear) for n in range(networks))
 
         def apart() -> list[Layers]:
@@ -142,7 +142,8 @@ class Networks(nn.Module):
         if (addends := x_GBI.addends(*self._first_of(n))) is not None:
             return outputs_of_pairs(*addends, weights, biases, linear=linear)
         read = relu_(x_GBI.added(*self._first_of(n), rows_axis=0))
-        return outputs_of([read], weights, biases, networks=1, linear=linear)[0][0]
+        dtype = working_dtype(x_GBI)
+        return outputs_of([read], weights, biases, networks=1, linear=linear, dtype=dtype)[0][0]
 
     def _first_of(self, n: int) -> tuple[Hashable, object, Callable[[Tensor, Tensor, bool], Tensor]]:
         """The first layer of network n: what it makes of a side, shape (R, O), as ``Split`` wants it told."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.native.networks import NativeNetworks, outputs_of, served
+from models.native.networks import NativeNetworks, outputs_of, scored, served
 from models.relu import masked, masked_, relu_
 
 #: Weight (I, O) and bias (O,) of every layer of one network.
@@ -39,10 +39,11 @@ def relu_networks(
         networks: S.
         linear: leave ReLU out after the last layer.
     """
-    dtype = working_dtype(inputs[0])
-    if served(dtype, inputs, (*weights, *biases)):
-        if not torch.is_grad_enabled():
-            return outputs_of(inputs, weights, biases, networks=networks, linear=linear)[0].unbind()
+    dtype, parameters = working_dtype(inputs[0]), (*weights, *biases)
+    if not torch.is_grad_enabled() and scored(dtype, inputs, parameters):
+        (found_SBO,) = outputs_of(inputs, weights, biases, networks=networks, linear=linear, dtype=dtype)
+        return found_SBO.unbind()
+    if torch.is_grad_enabled() and served(dtype, inputs, parameters):
         told = linear, len(inputs), networks, *inputs, *weights, *biases
         return NativeNetworks.apply(*told)  # type: ignore[no-any-return, no-untyped-call]
     how = dtype, linear, len(inputs), networks

@@ -11,15 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.native.library import FLAGS, INSTRUCTIONS, SWITCH, built, kernels, pays, sources
+from models.native.library import KINDS, NARROW, SWITCH, Kind
 
 
-def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
-    """Compile the kernels into this file; who looks for it meanwhile finds none or all of it.
+def build(to: Path, flags: Sequence[str] | None = None, kind: Kind = NARROW) -> None:
+    """Compile kernels into this file; who looks for it meanwhile finds none or all of it.
 
     Args:
         to: the library.
-        flags: what the compiler is told besides the sources.
+        flags: what the compiler is told besides the sources; those of the kind if absent.
+        kind: which kernels.
 
     Raises:
         FileNotFoundError: there is no compiler.
@@ -28,7 +29,9 @@ def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
     to.parent.mkdir(exist_ok=True)
     made = to.with_suffix(f".{os.getpid()}")
     try:
-        subprocess.run([os.environ.get("CXX", "c++"), *flags, "-o", made, *sources()], check=True)
+        subprocess.run(
+            [os.environ.get("CXX", "c++"), *(flags or kind.flags), "-o", made, *kind.sources()], check=True
+        )
         made.replace(to)
     finally:
         made.unlink(missing_ok=True)
@@ -36,20 +39,26 @@ def build(to: Path, flags: Sequence[str] = FLAGS) -> None:
 
 def main() -> None:
     """Build what is missing, remove what is old, and say what will be used."""
-    if not pays():
-        wanted = " and ".join(INSTRUCTIONS)
-        sys.exit(f"This processor lacks {wanted}, or has AMX: the kernels would not be used.")
-    to = built()
+    paying = [kind for kind in KINDS if kind.pays()]
+    if not paying:
+        wanted = ", or ".join(f"{' and '.join(one.instructions)} without {one.unless}" for one in KINDS)
+        sys.exit(f"The kernels would not be used by this processor; they want {wanted}.")
+    for kind in paying:
+        _keep_built(kind)
+
+
+def _keep_built(kind: Kind) -> None:
+    to = kind.built()
     if not to.exists():
         try:
-            build(to)
+            build(to, kind=kind)
         except FileNotFoundError as error:
             sys.exit(f"No C++ compiler ({error.filename}); install one, or name it in CXX.")
         except subprocess.CalledProcessError as error:
             sys.exit(f"The compiler failed ({error.returncode}); everything runs without the kernels, too.")
-    for old in set(to.parent.glob("kernels-*.so")) - {to}:
+    for old in set(to.parent.glob(f"{kind.name}-*.so")) - {to}:
         old.unlink()
-    print(f"{to} is used from now on." if kernels() else f"{to} is built; {SWITCH}=off switches it off.")
+    print(f"{to} is used from now on." if kind.load() else f"{to} is built; {SWITCH}=off switches it off.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -17,14 +18,72 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-#: The instructions that the kernels are made of, beside those of AVX-512 that come with any of these.
-INSTRUCTIONS = ("avx512_bf16", "avx512_vbmi2")
-#: What the compiler is told besides the sources; part of the library's name, as they are.
-FLAGS = (
-    *("-O3", "-std=c++17", "-shared", "-fPIC"),
-    *(f"-m{has}" for has in ("avx512f", "avx512bw", "avx512vl", "avx512dq", "fma")),
-    *(f"-m{has.replace('_', '')}" for has in INSTRUCTIONS),
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Kernels for one kind of processor.
+
+    Attributes:
+        name: of the library.
+        place: of its sources, below this folder.
+        instructions: that they are made of, as torch names them.
+        unless: instructions with which torch is as fast without them.
+        flags: what the compiler is told besides the sources; part of the library's name, as they are.
+    """
+
+    name: str
+    place: str
+    instructions: tuple[str, ...]
+    unless: str
+    flags: tuple[str, ...]
+
+    def folder(self) -> Path:
+        """Where the sources lie."""
+        return HERE / self.place
+
+    def sources(self) -> list[Path]:
+        """Files to compile."""
+        return sorted(self.folder().glob("*.cpp"))
+
+    def built(self) -> Path:
+        """Where the library of these very sources lies once it is built; one of others is never loaded."""
+        told = hashlib.sha256(" ".join(self.flags).encode())
+        for file in (*self.sources(), *sorted(self.folder().glob("*.h"))):
+            told.update(file.read_bytes())
+        return HERE / "build" / f"{self.name}-{told.hexdigest()[:16]}.so"
+
+    def able(self) -> bool:
+        """Whether this processor has the instructions."""
+        told = torch.cpu.get_capabilities()
+        return all(told.get(name, False) for name in self.instructions)
+
+    def pays(self) -> bool:
+        """Whether it has them, and torch nothing faster."""
+        return self.able() and not torch.cpu.get_capabilities().get(self.unless, False)
+
+    def load(self) -> ctypes.CDLL | None:
+        """The library, or ``None`` where it was not built, is switched off, or does not pay."""
+        wanted = os.environ.get(SWITCH, "").lower() != "off" and self.pays()
+        return ctypes.CDLL(str(file)) if wanted and (file := self.built()).exists() else None
+
+
+_OPTIMISED = ("-O3", "-std=c++17", "-shared", "-fPIC")
+#: Steps and scores with products in bfloat16. With AMX, torch's own are twice as fast as what AVX-512 can do.
+NARROW = Kind(
+    "kernels",
+    "",
+    ("avx512_bf16", "avx512_vbmi2"),
+    unless="amx_bf16",
+    flags=(
+        *_OPTIMISED,
+        *(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "bf16", "vbmi2")),
+        "-mfma",
+    ),
 )
+#: Scores with products in float32. With AVX-512, torch's own are twice as fast as what AVX2 can do.
+WIDE = Kind("wide", "wide", ("avx2", "fma3"), unless="avx512_f", flags=(*_OPTIMISED, "-mavx2", "-mfma"))
+KINDS = (NARROW, WIDE)
 #: Set to ``off``, a process runs without them.
 SWITCH = "FUNNELCAST_KERNELS"
 
@@ -33,43 +92,26 @@ _READ = (torch.float32, torch.bfloat16)
 Told: TypeAlias = int | float | Tensor | Sequence[int] | Sequence[Tensor | None] | None
 
 
-def sources() -> list[Path]:
-    """Files to compile."""
-    return sorted(HERE.glob("*.cpp"))
-
-
-def built() -> Path:
-    """Where the library of these very sources lies once it is built; one of other sources is never loaded."""
-    told = hashlib.sha256(" ".join(FLAGS).encode())
-    for file in (*sources(), *sorted(HERE.glob("*.h"))):
-        told.update(file.read_bytes())
-    return HERE / "build" / f"kernels-{told.hexdigest()[:16]}.so"
-
-
-def able() -> bool:
-    """Whether this processor has the instructions."""
-    told = torch.cpu.get_capabilities()
-    return all(told.get(name, False) for name in INSTRUCTIONS)
-
-
-def pays() -> bool:
-    """Whether this processor has the instructions, and torch nothing faster.
-
-    With AMX, torch's own products are twice as fast as what AVX-512 can do.
-    """
-    return able() and not torch.cpu.get_capabilities().get("amx_bf16", False)
+@cache
+def kernels() -> ctypes.CDLL | None:
+    """The library of ``NARROW``, if this process uses it."""
+    return NARROW.load()
 
 
 @cache
-def kernels() -> ctypes.CDLL | None:
-    """The library, or ``None`` where it was not built, is switched off, or does not pay."""
-    wanted = os.environ.get(SWITCH, "").lower() != "off" and pays()
-    return ctypes.CDLL(str(file)) if wanted and (file := built()).exists() else None
+def wide_kernels() -> ctypes.CDLL | None:
+    """The library of ``WIDE``, if this process uses it."""
+    return WIDE.load()
 
 
 def multiply(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the kernels make products of this dtype on this device."""
     return dtype == torch.bfloat16 and device.type == "cpu" and kernels() is not None
+
+
+def multiply_wide(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the kernels make products of this dtype on this device, for scores alone."""
+    return dtype == torch.float32 and device.type == "cpu" and wide_kernels() is not None
 
 
 def read(*told: Tensor) -> bool:
@@ -78,19 +120,20 @@ def read(*told: Tensor) -> bool:
     return plain and kernels() is not None
 
 
-def call(name: str, *told: Told) -> None:
+def call(name: str, *told: Told, wide: bool = False) -> None:
     """Call a kernel, which lets other threads run meanwhile.
 
     Args:
         name: of the kernel.
         told: its arguments, in the order of its source.
+        wide: of ``WIDE``.
 
     Raises:
         MemoryError: it got none for its intermediate results; what it writes is not to be read.
         IndexError: a row is none of the table's; nothing was changed.
     """
-    library = kernels()
-    assert library is not None  # noqa: S101 - ``multiply`` or ``read`` was asked
+    library = wide_kernels() if wide else kernels()
+    assert library is not None  # noqa: S101 - ``multiply``, ``multiply_wide`` or ``read`` was asked
     match getattr(library, name)(*(_argument(one) for one in told)):
         case 1:
             raise MemoryError(f"The kernel {name} got no memory for its intermediate results.")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.native.library import call, multiply
+from models.native.library import call, multiply, multiply_wide
 
 _NARROW = torch.bfloat16
 
@@ -21,6 +21,12 @@ _NARROW = torch.bfloat16
 def served(dtype: torch.dtype, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
     """Whether the kernels take these networks: products in bfloat16 of weights in float32."""
     return multiply(dtype, inputs[0].device) and all(one.dtype == torch.float32 for one in parameters)
+
+
+def scored(dtype: torch.dtype, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
+    """Whether the kernels take these networks if no graph is made: products in float32 may do then, too."""
+    wide = multiply_wide(dtype, inputs[0].device) and all(one.dtype == dtype for one in parameters)
+    return wide or served(dtype, inputs, parameters)
 
 
 def outputs_of(
@@ -31,24 +37,30 @@ def outputs_of(
     networks: int,
     linear: bool,
     all_layers: bool = False,
+    dtype: torch.dtype = _NARROW,
 ) -> list[Tensor]:
     """What the last layer hands on, or every layer, each of shape (S, B, O); no graph is made.
 
-    The arguments are those of ``relu_networks``.
+    The arguments are those of ``relu_networks``, and the dtype of products and results; all layers are there
+    for those in bfloat16 alone.
 
     Raises:
         ValueError: shapes that do not belong together, of which a kernel would read what is not there.
     """
-    inputs = [x_BI.to(_NARROW).contiguous() for x_BI in inputs]
+    inputs = [x_BI.to(dtype).contiguous() for x_BI in inputs]
     weights, biases = [one.contiguous() for one in weights], [one.contiguous() for one in biases]
     rows, widths = len(inputs[0]), _widths(networks, inputs, weights)
     _check(networks, inputs, weights, biases, widths)
+    shape = rows, len(inputs), networks // len(inputs), len(weights), int(linear), widths
+    if dtype == torch.float32:
+        output_SBO = inputs[0].new_empty(networks, rows, widths[-1])
+        call("networks_forward", *shape, weights, biases, inputs, output_SBO, wide=True)
+        return [output_SBO]
     kept = [all_layers] * (len(weights) - 1) + [True]
     outputs = [
         inputs[0].new_empty(networks, rows, width) if keep else None
         for keep, width in zip(kept, widths[1:], strict=True)
     ]
-    shape = rows, len(inputs), networks // len(inputs), len(weights), int(linear), widths
     call("networks_forward", *shape, weights, biases, inputs, outputs)
     return [one for one in outputs if one is not None]
 
@@ -64,7 +76,7 @@ def outputs_of_pairs(
     """What one network hands on for pairs, shape (B, O); its input is ReLU of the sum of two rows of a table.
 
     Args:
-        table_TI: what the first layer makes of users and of items, bfloat16, T rows.
+        table_TI: what the first layer makes of users and of items, T rows, in the dtype of the products.
         places_B2: places of the user and of the item of every pair, int64.
         weights: of every later layer, shape (1, I, O), at least one.
         biases: likewise, shape (1, 1, O).
@@ -75,16 +87,18 @@ def outputs_of_pairs(
             there.
         IndexError: a place is none of the table's.
     """
-    if (table_TI.dtype, places_B2.dtype) != (_NARROW, torch.int64) or places_B2.shape[1:] != (2,):
+    wide = table_TI.dtype == torch.float32
+    typed = (wide or table_TI.dtype == _NARROW) and places_B2.dtype == torch.int64
+    if not typed or places_B2.shape[1:] != (2,):
         told = f"{places_B2.dtype} of shape {tuple(places_B2.shape)} in a table of {table_TI.dtype}"
-        raise ValueError(f"Pairs by {told}, expected int64 of shape (B, 2) in one of bfloat16.")
+        raise ValueError(f"Pairs by {told}, expected int64 of shape (B, 2) in one of bfloat16 or float32.")
     table_TI, places_B2 = table_TI.contiguous(), places_B2.contiguous()
     weights, biases = [one.contiguous() for one in weights], [one.contiguous() for one in biases]
     widths = _widths(1, [table_TI], weights)
     _check(1, [table_TI], weights, biases, widths)
     output_BO = table_TI.new_empty(len(places_B2), widths[-1])
     shape = len(places_B2), len(table_TI), len(weights), int(linear), widths
-    call("pairs_forward", *shape, table_TI, places_B2, weights, biases, output_BO)
+    call("pairs_forward", *shape, table_TI, places_B2, weights, biases, output_BO, wide=wide)
     return output_BO
 
 

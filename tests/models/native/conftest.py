@@ -22,9 +22,28 @@ _EMULATED = ("-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-psabi", f"-I{_INSTEA
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("the kernels want a C++ compiler")
-    flags = library.FLAGS if library.able() else _EMULATED
+    flags = library.NARROW.flags if library.NARROW.able() else _EMULATED
     build(to := tmp_path_factory.mktemp("native") / "kernels.so", flags)
     return ctypes.CDLL(str(to))
+
+
+@pytest.fixture(scope="session")
+def compiled_wide(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if shutil.which(os.environ.get("CXX", "c++")) is None or not library.WIDE.able():
+        pytest.skip("the kernels in float32 want a C++ compiler, and AVX2")
+    build(to := tmp_path_factory.mktemp("native") / "wide.so", kind=library.WIDE)
+    return ctypes.CDLL(str(to))
+
+
+@pytest.fixture
+def use_wide(compiled_wide: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """As ``use_kernels``, of those in float32."""
+
+    def use(yes: bool) -> None:
+        monkeypatch.setattr(library, "wide_kernels", lambda: compiled_wide if yes else None)
+
+    use(True)
+    return use
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def guard(use_kernels: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch) 
     called: list[str] = []
     plain = library._argument
 
-    def guarded(name: str, *told: Any) -> None:
+    def guarded(name: str, *told: Any, **how: bool) -> None:
         called.append(name)
         made: list[Guarded] = []
 
@@ -73,7 +73,7 @@ def guard(use_kernels: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch) 
             return plain(one)
 
         monkeypatch.setattr(library, "_argument", argument)
-        library.call(name, *told)
+        library.call(name, *told, **how)
         for one in made:
             one.back()
 
@@ -108,10 +108,30 @@ def test_networks(
 
 
 @pytest.mark.parametrize(("count", "width", "layers"), SHAPES)
-def test_pairs(guard: list[str], count: int, width: int, layers: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("groups", "per_group"), [(1, 2), (2, 1)])
+@pytest.mark.usefixtures("use_wide")
+def test_networks_in_float32(
+    guard: list[str], count: int, width: int, layers: tuple[int, ...], groups: int, per_group: int
+) -> None:
+    every = groups * per_group
+    first, *later = layers
+    shapes = [(groups, width, per_group * first)]
+    shapes += [(every, *two) for two in zip(layers, later, strict=False)]
+    weights, biases = ([torch.randn(s) for s in told] for told in (shapes, [(s[0], 1, s[2]) for s in shapes]))
+    inputs = [torch.randn(count, width).relu() for _ in range(groups)]
+    with torch.no_grad():
+        found = relu_networks(weights, biases, inputs, networks=every)
+    assert torch.stack(found).isfinite().all()
+    assert guard == ["networks_forward"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("count", "width", "layers"), SHAPES)
+@pytest.mark.usefixtures("use_wide")
+def test_pairs(guard: list[str], count: int, width: int, layers: tuple[int, ...], dtype: torch.dtype) -> None:
     shapes = [(1, *two) for two in pairwise((width, *layers))]
     weights, biases = ([torch.randn(s) for s in told] for told in (shapes, [(1, 1, s[2]) for s in shapes]))
-    table = torch.randn(9, width).bfloat16()
+    table = torch.randn(9, width).to(dtype)
     table[:, ::2] = -1  # units that are dark, so that rows are packed
     places = torch.randint(0, 9, (count, 2))
     found = native_networks.outputs_of_pairs(table, places, weights, biases, linear=True)
