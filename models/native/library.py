@@ -49,7 +49,7 @@ class Kind:
     def built(self) -> Path:
         """Where the library of these very sources lies once it is built; one of others is never loaded."""
         told = hashlib.sha256(" ".join(self.flags).encode())
-        for file in (*self.sources(), *sorted(self.folder().glob("*.h"))):
+        for file in (*self.sources(), *sorted(HERE.rglob("*.h"))):
             told.update(file.read_bytes())
         return HERE / "build" / f"{self.name}-{told.hexdigest()[:16]}.so"
 

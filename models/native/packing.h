@@ -8,10 +8,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
+
+#include "scratch.h"
 
 namespace funnelcast {
 
@@ -25,25 +24,6 @@ constexpr word ONES = 0x3f803f80;
 
 inline int64_t halves(int64_t count) { return (count + 1) / 2; }
 inline int64_t to_lanes(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
-
-// Memory for the time of a call; a failure is thrown, as `new` does.
-template <typename Number>
-class Scratch {
- public:
-  explicit Scratch(int64_t count)
-      : numbers_(static_cast<Number*>(
-            std::aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(Number) + 63) / 64 * 64))) {
-    if (!numbers_) throw std::bad_alloc();
-  }
-  Number* get() const { return numbers_.get(); }
-  operator Number*() const { return numbers_.get(); }
-
- private:
-  struct Free {
-    void operator()(Number* numbers) const { std::free(numbers); }
-  };
-  std::unique_ptr<Number, Free> numbers_;
-};
 
 inline __mmask16 first_of_16(int64_t count) {
   return count >= 16 ? 0xffff : static_cast<__mmask16>((1u << std::max<int64_t>(count, 0)) - 1);

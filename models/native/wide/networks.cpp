@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
+#include "../scratch.h"
+
+namespace funnelcast {
 namespace {
 
 constexpr int64_t LANES = 8;    // numbers in a register
@@ -20,26 +20,8 @@ constexpr int64_t TILE = 6;     // and rows: 6 x 2 of the 16 registers
 constexpr int64_t TILES = 21;   // that go through all layers at a time, in the second cache
 constexpr int64_t BLOCK = TILES * TILE;
 constexpr int64_t SAMPLE = 4;   // tiles that are looked at before all of a block are packed
-constexpr int64_t MOST = 65536; // units whose places are 16 bits wide
 
 int64_t to(int64_t multiple, int64_t count) { return (count + multiple - 1) / multiple * multiple; }
-
-// Memory for the time of a call; a failure is thrown, as `new` does.
-template <typename Number>
-class Scratch {
- public:
-  explicit Scratch(int64_t count)
-      : numbers_(static_cast<Number*>(std::aligned_alloc(64, to(64, (count + 1) * sizeof(Number))))) {
-    if (!numbers_) throw std::bad_alloc();
-  }
-  operator Number*() const { return numbers_.get(); }
-
- private:
-  struct Free {
-    void operator()(Number* numbers) const { std::free(numbers); }
-  };
-  std::unique_ptr<Number, Free> numbers_;
-};
 
 // All bits of the first numbers of a register.
 __m256i first(int64_t count) {
@@ -74,9 +56,10 @@ void pack(const float* from, int64_t row, int64_t rows, int64_t columns, float* 
 struct Tile {
   const float* at;
   int64_t row, count;     // from one row to the next; units
-  const uint16_t* units;  // null: all
+  const int32_t* units;   // null: all
 };
 
+// The tiles of a block of rows, and what is packed of them.
 class Lit {
  public:
   explicit Lit(int64_t widest) : row_(to(LANES, widest) + LANES), numbers_(BLOCK * row_), units_(TILES * row_) {}
@@ -85,9 +68,8 @@ class Lit {
   void look(const float* from, int64_t rows, int64_t width, Tile* tiles) {
     const int64_t all = (rows + TILE - 1) / TILE, apart = std::max<int64_t>(1, all / SAMPLE);
     int64_t lit = 0, asked = 0;
-    if (width <= MOST)
-      for (int64_t t = 0; t < all; t += apart, asked += width) lit += packed(from, rows, width, t).count;
-    const bool pays = 16 * lit <= 15 * asked && asked;
+    for (int64_t t = 0; t < all; t += apart, asked += width) lit += packed(from, rows, width, t).count;
+    const bool pays = 16 * lit <= 15 * asked;
     for (int64_t t = 0; t < all; ++t)
       tiles[t] = pays || (t + 1) * TILE > rows ? packed(from, rows, width, t)
                                                : Tile{from + t * TILE * width, width, width, nullptr};
@@ -98,7 +80,7 @@ class Lit {
     const int64_t first_row = tile * TILE, there = std::min(TILE, rows - first_row);
     const float* at = from + first_row * width;
     float* numbers = numbers_ + first_row * row_;
-    uint16_t* units = units_ + tile * row_;
+    int32_t* units = units_ + tile * row_;
     int64_t lit = 0;
     for (int64_t u = 0; u < width; u += LANES) {
       if (there == TILE && u + LANES <= width) {
@@ -115,7 +97,7 @@ class Lit {
 
   // Of units from `unit` on; how many are lit.
   template <typename Read>
-  inline __attribute__((always_inline)) int64_t pack_units(int64_t unit, float* numbers, uint16_t* units,
+  inline __attribute__((always_inline)) int64_t pack_units(int64_t unit, float* numbers, int32_t* units,
                                                            const Read& read) const {
     __m256 found[TILE], any = _mm256_setzero_ps();
 #pragma GCC unroll 8
@@ -124,15 +106,14 @@ class Lit {
     const __m256i places = _mm256_load_si256(reinterpret_cast<const __m256i*>(PLACES.of[mask]));
 #pragma GCC unroll 8
     for (int64_t i = 0; i < TILE; ++i) _mm256_storeu_ps(numbers + i * row_, _mm256_permutevar8x32_ps(found[i], places));
-    const __m128i narrow = _mm_packus_epi32(_mm256_castsi256_si128(places), _mm256_extracti128_si256(places, 1));
-    const __m128i from = _mm_set1_epi16(static_cast<short>(unit));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(units), _mm_add_epi16(narrow, from));
+    const __m256i own = _mm256_add_epi32(places, _mm256_set1_epi32(static_cast<int>(unit)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(units), own);
     return __builtin_popcount(mask);
   }
 
   int64_t row_;
   Scratch<float> numbers_;
-  Scratch<uint16_t> units_;
+  Scratch<int32_t> units_;
 };
 
 template <bool ALL>
@@ -215,6 +196,7 @@ void forward(const Shape& shape, bool linear, const Input& input, float* output)
 }
 
 }  // namespace
+}  // namespace funnelcast
 
 extern "C" {
 
@@ -222,6 +204,7 @@ extern "C" {
 int networks_forward(int64_t rows, int64_t groups, int64_t per_group, int64_t depth, int64_t linear,
                      const int64_t* widths, const float* const* weights, const float* const* biases,
                      const float* const* inputs, float* output) try {
+  using namespace funnelcast;
   const Shape shape{rows, groups, per_group, depth, widths, weights, biases};
   forward(shape, linear, [&](int64_t n, int64_t r, int64_t) { return inputs[n / per_group] + r * widths[0]; }, output);
   return 0;
@@ -234,6 +217,7 @@ int networks_forward(int64_t rows, int64_t groups, int64_t per_group, int64_t de
 int pairs_forward(int64_t rows, int64_t height, int64_t depth, int64_t linear, const int64_t* widths,
                   const float* table, const int64_t* places, const float* const* weights, const float* const* biases,
                   float* output) try {
+  using namespace funnelcast;
   if (std::any_of(places, places + 2 * rows, [&](int64_t place) { return place < 0 || place >= height; })) return 2;
   const int64_t width = widths[0];
   Scratch<float> summed(BLOCK * width);
