@@ -1,9 +1,9 @@
 // Products whose left factor comes out of ReLU: of what is zero in all rows of a tile, nothing is multiplied.
 //
 // Rows of a tile are packed to the units that one of them lights, and the right factor lies unit by unit, so that
-// any two units make a word: their columns are interleaved as they are read, by a part of the processor that
-// products leave idle. A number that is left out would have added nothing, and the others are added in the same
-// order as they would be with it (see `Left`), so what is found is the same to the bit.
+// any two units make a word: their columns are interleaved as they are read, by four instructions to 24 that
+// multiply. A number that is left out would have added nothing, and the others are added in the same order as they
+// would be with it (see `Left`), so what is found is the same to the bit.
 #pragma once
 
 #include "products.h"

@@ -124,7 +124,7 @@ void forward(const Shape& shape, bool linear, const Read& input, bf16* even, bf1
           });
         right += packed_size(own.in, own.out);
         right_units += units_size(pairs, own.out);
-        left = as_left(write.at, rows, own.out, even);
+        if (l + 1 < depth) left = as_left(write.at, rows, own.out, even);
       }
     }
   }
