@@ -86,15 +86,20 @@ def guard(use_kernels: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch) 
 SHAPES = [(1, 1, (1,)), (3, 5, (7, 2)), (258, 16, (64, 32)), (259, 33, (65, 17, 3)), (7, 130, (31, 1))]
 
 
+def of_weights(
+    width: int, layers: tuple[int, ...], groups: int, per_group: int
+) -> list[tuple[int, int, int]]:
+    first, *later = layers
+    deeper = [(groups * per_group, *two) for two in zip(layers, later, strict=False)]
+    return [(groups, width, per_group * first), *deeper]
+
+
 @pytest.mark.parametrize(("count", "width", "layers"), SHAPES)
 @pytest.mark.parametrize(("groups", "per_group"), [(1, 1), (1, 2), (2, 1)])
 def test_networks(
     guard: list[str], count: int, width: int, layers: tuple[int, ...], groups: int, per_group: int
 ) -> None:
-    every = groups * per_group
-    first, *later = layers
-    shapes = [(groups, width, per_group * first)]
-    shapes += [(every, *two) for two in zip(layers, later, strict=False)]
+    every, shapes = groups * per_group, of_weights(width, layers, groups, per_group)
     weights = [torch.randn(shape, requires_grad=True) for shape in shapes]
     biases = [torch.randn(shape[0], 1, shape[2], requires_grad=True) for shape in shapes]
     inputs = [torch.randn(count, width).bfloat16().requires_grad_() for _ in range(groups)]
@@ -113,10 +118,7 @@ def test_networks(
 def test_networks_in_float32(
     guard: list[str], count: int, width: int, layers: tuple[int, ...], groups: int, per_group: int
 ) -> None:
-    every = groups * per_group
-    first, *later = layers
-    shapes = [(groups, width, per_group * first)]
-    shapes += [(every, *two) for two in zip(layers, later, strict=False)]
+    every, shapes = groups * per_group, of_weights(width, layers, groups, per_group)
     weights, biases = ([torch.randn(s) for s in told] for told in (shapes, [(s[0], 1, s[2]) for s in shapes]))
     inputs = [torch.randn(count, width).relu() for _ in range(groups)]
     with torch.no_grad():

@@ -13,7 +13,6 @@ from models.architecture import Architecture
 from models.batch import Batch
 from models.lazy_adam import LazyAdam
 from models.line import Line
-from models.pairs import Pairs, Share, Shares
 from models.ple import PLE
 from models.row_optimizer import RowOptimizer
 from models.row_wise_adagrad import RowWiseAdagrad
@@ -73,25 +72,17 @@ def test_a_line_goes_on_without_them_from_where_it_was_with_them(
     torch.testing.assert_close(line.learn(make_batch(64, 2)), other.learn(make_batch(64, 2)), rtol=0, atol=0)
 
 
-def test_pairs_score_as_joined_rows_do(
-    make_line: Callable[..., Line], make_batch: Callable[..., Batch], use_kernels: Callable[[bool], None]
+def test_pairs_score_as_without_them(
+    make_line: Callable[..., Line],
+    make_batch: Callable[..., Batch],
+    use_kernels: Callable[[bool], None],
+    score_pairs: Callable[[Line], dict[str, np.ndarray]],
 ) -> None:
     line = make_line(architecture=partial(PLE, levels=((16, 8), (8,)), layers=(6,)), products=torch.bfloat16)
     learned(line, [make_batch(64, seed) for seed in range(3)])
-    sides = Shares(Share((0,), (0,), (0,)), Share((1, 2), (1,), (1,)))
-    rng = np.random.default_rng(0)
-
-    def inputs(count: int, fields: int, bag: int) -> dict[str, np.ndarray]:
-        return {
-            "rows": rng.integers(1, 50, (count, fields)),
-            "bag_rows": rng.integers(0, 50, (count, bag)),
-            "dense": rng.standard_normal((count, 1)).astype(np.float32),
-        }
-
-    users, items = inputs(5, 1, 4), inputs(70, 2, 2)
-    by_kernels = Pairs(line, sides, items).grid(users)
+    by_kernels = score_pairs(line)
     use_kernels(False)
-    by_torch = Pairs(line, sides, items).grid(users)
+    by_torch = score_pairs(line)
     assert by_kernels.keys() == by_torch.keys()
     for name, score in by_kernels.items():
         np.testing.assert_allclose(score, by_torch[name], rtol=0.02, atol=1e-3)

@@ -75,14 +75,16 @@ class Case:
         group, place = divmod(network, self.per_group)
         return told[group].unflatten(1, (self.per_group, -1))[:, place]
 
-    def written_out(self, network: int, linear: bool) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    def written_out(
+        self, network: int, linear: bool, rounded: Callable[[Tensor], Tensor] = narrow
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """Output and gradients of weights, biases and input of one network."""
         read = [self.inputs[network // self.per_group].double()]
-        weights = [narrow(self.of(network, told, layer)) for layer, told in enumerate(self.weights)]
+        weights = [rounded(self.of(network, told, layer)) for layer, told in enumerate(self.weights)]
         for layer, (weight, told) in enumerate(zip(weights, self.biases, strict=True)):
             found = read[-1] @ weight + self.of(network, told, layer).double()
             last = linear and layer == len(weights) - 1
-            read.append(narrow(found if last else found.relu()))
+            read.append(rounded(found if last else found.relu()))
         grad = self.grads[network].double() * (1 if linear else read[-1] > 0)
         of_weights, of_biases = [], []
         for layer in reversed(range(len(weights))):
@@ -90,7 +92,7 @@ class Case:
             of_biases.insert(0, grad.sum(0, keepdim=True))
             grad = grad @ weights[layer].T
             if layer:
-                grad = narrow(grad) * (read[layer] > 0)
+                grad = rounded(grad) * (read[layer] > 0)
         return read[-1], of_weights, of_biases, grad
 
 
